@@ -1,0 +1,3 @@
+//! The tree of actors.
+
+pub mod status;

@@ -1,0 +1,68 @@
+//! A request as the exchange takes it: the caller's bytes, and what was read from them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::sync::mpsc;
+
+use crate::config::secret::Key;
+use crate::dialect::Dialect;
+use crate::routing::Facts;
+
+/// One request of a caller, through either front.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Its id: in the answer's headers, in errors, in the log, in the ledger.
+    pub id: RequestId,
+    /// The front through which it came.
+    pub front: Front,
+    /// The caller's dialect, in which it is answered.
+    pub dialect: Dialect,
+    /// The body as received.
+    pub body: Bytes,
+    /// What routing needs.
+    pub facts: Facts,
+    /// Headers that go with it to an upstream of the caller's dialect (`anthropic-*`), as received.
+    pub headers: HeaderMap,
+    /// The caller's own credential; goes to nobody but a provider with `auth = "caller"`.
+    pub credential: Credential,
+    /// A deadline of the caller's own for the whole request.
+    pub timeout: Option<Duration>,
+    /// Where to say, for people, what happens while the caller waits. Lossy.
+    pub progress: Option<mpsc::Sender<String>>,
+}
+
+/// `req_` and 24 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub Arc<str>);
+
+/// The front through which a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Front {
+    /// `POST /v1/messages`.
+    Messages,
+    /// An MCP tool.
+    Mcp,
+    /// `POST /v1/chat/completions` or `/v1/responses`.
+    OpenAi,
+}
+
+/// The credential that a caller sent, in either header or both.
+#[derive(Clone, Debug, Default)]
+pub struct Credential {
+    /// `x-api-key`.
+    pub api_key: Option<Key>,
+    /// `Authorization`, whole.
+    pub authorization: Option<Key>,
+}
+
+// === impl RequestId ===
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

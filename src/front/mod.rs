@@ -1,0 +1,4 @@
+//! The fronts.
+
+pub mod http;
+pub mod mcp;
