@@ -14,7 +14,7 @@ const { Anthropic } = from("@anthropic-ai/sdk");
 const [baseURL, kind] = process.argv.slice(2);
 // What comes back must be the daemon's doing: the SDK itself tries nothing again.
 const client = new Anthropic({ baseURL, apiKey: process.env.CLIENT_KEY, maxRetries: 0, timeout: 30_000 });
-const model = "claude-sonnet-4-5";
+const model = "claude-opus-4-8";
 const ask = (text, more = {}) => ({ model, max_tokens: 1024, messages: [{ role: "user", content: text }], ...more });
 
 const weather = {

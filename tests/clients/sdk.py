@@ -11,7 +11,7 @@ import traceback
 import anthropic
 
 BASE_URL, KIND = sys.argv[1:3]
-MODEL = "claude-sonnet-4-5"
+MODEL = "claude-opus-4-8"
 WEATHER = {
     "name": "get_weather",
     "description": "The weather in a city",
