@@ -228,7 +228,7 @@ impl Upstream {
     /// model Claude Code asks for.
     pub fn provider(&self, kind: &str) -> String {
         let (path, model) = match kind {
-            "anthropic" => ("", "claude-*"),
+            "anthropic" => ("", "claude-*\", \"claude-simulator"),
             "openai" => ("/v1", "gpt-simulator"),
             "openrouter" => ("/api/v1", "openai/gpt-simulator"),
             _ => ("/v1", "simulator"),
