@@ -1,7 +1,12 @@
 //! The status: what the daemon shows of itself. One value, read by `cproxy://status`, `GET /status`, the
 //! status page and `cproxy status`. The sum of what each actor and cell shows, not a second book-keeping.
 
+use std::sync::atomic::Ordering;
+
 use serde::{Deserialize, Serialize};
+
+use super::Directory;
+use crate::runtime::{Place, clock};
 
 /// The daemon at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -117,4 +122,67 @@ pub struct KeyStatus {
     pub name: String,
     /// `ready`, `cooling down for 12s`, `refused by the provider`.
     pub state: String,
+}
+
+// === impl Status ===
+
+impl Status {
+    /// Gathers it from the directory.
+    pub fn of(directory: &Directory) -> Status {
+        let now = clock::now();
+        let entries = directory.entries.load();
+        let mut actors = vec![
+            ActorStatus::of(&*directory.root),
+            ActorStatus::of(&*directory.config),
+            ActorStatus::of(&*directory.providers),
+        ];
+        actors.extend(entries.values().map(|entry| ActorStatus::of(&*entry.slot)));
+        actors.extend([
+            ActorStatus::of(&*directory.router),
+            ActorStatus::of(&*directory.mcp),
+            ActorStatus::of(&*directory.http),
+        ]);
+        let cell = &directory.config_cell;
+        let requests = &directory.requests;
+        let mut warnings = cell.get().warnings.clone();
+        if *cell.last_reload() != "ok" {
+            warnings.push("the config on disk is refused; the one in force is older (see config.last_reload)".into());
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            address: directory.listener.address().map(|address| format!("http://{address}")).unwrap_or_default(),
+            uptime_s: now.saturating_duration_since(directory.started).as_secs(),
+            state: if directory.listener.stop().is_cancelled() { "draining" } else { "serving" }.to_owned(),
+            config: ConfigStatus {
+                source: cell.get().source.clone(),
+                generation: cell.generation(),
+                last_reload: cell.last_reload().as_ref().clone(),
+            },
+            actors,
+            providers: entries.values().map(|entry| entry.cell.status(entry.slot.vitals().state(), now)).collect(),
+            open_requests: requests.open(),
+            requests: requests.total.load(Ordering::Relaxed),
+            errors: requests.errors.load(Ordering::Relaxed),
+            failovers: requests.failovers.load(Ordering::Relaxed),
+            faults: None,
+            warnings,
+        }
+    }
+}
+
+// === impl ActorStatus ===
+
+impl ActorStatus {
+    fn of(place: &dyn Place) -> ActorStatus {
+        let vitals = place.vitals();
+        ActorStatus {
+            path: vitals.path().to_string(),
+            state: vitals.state().as_str().to_owned(),
+            incarnation: vitals.incarnation(),
+            restarts: vitals.incarnation().saturating_sub(1),
+            last_failure: vitals.last_failure().map(|reason| reason.to_string()),
+            mailbox: vitals.mailbox(),
+        }
+    }
 }
