@@ -12,10 +12,13 @@
 pub mod anthropic;
 pub mod fault;
 pub mod head;
+pub mod json;
 pub mod openai_chat;
 pub mod part;
+pub mod retry_after;
 pub mod sse;
 pub mod table;
+pub mod tokens;
 pub mod usage;
 
 pub use fault::{Fault, FaultKind, Phase};
