@@ -1,1 +1,3 @@
 //! The Chat Completions dialect.
+
+pub(crate) mod write;
