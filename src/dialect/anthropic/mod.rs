@@ -1,1 +1,3 @@
 //! The Anthropic Messages dialect.
+
+pub mod types;
