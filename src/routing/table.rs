@@ -190,7 +190,7 @@ pub fn dialect_for(row: &Row, model: &str, head: &Head) -> Dialect {
 }
 
 /// Whether the name is `gpt-5.4` or a later one.
-fn wants_responses(model: &str) -> bool {
+pub(super) fn wants_responses(model: &str) -> bool {
     let Some(version) = model.strip_prefix("gpt-") else { return false };
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
     let mut parts = version[..end].split('.').map(|part| part.parse::<u32>().unwrap_or(0));
