@@ -87,7 +87,7 @@ impl Directory {
             config_cell: ConfigCell::new(loaded),
             entries: ArcSwap::default(),
             published: ArcSwap::default(),
-            routes: RoutesCell::default(),
+            routes: RoutesCell::new(clock::now()),
             listener,
             requests: Arc::default(),
             random: Arc::new(random),

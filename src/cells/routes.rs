@@ -1,41 +1,65 @@
-//! What the router keeps beside its table: who served which session, whose turn it is, what was set by command.
+//! What the router keeps beside its table: who served which session, whose turn it is, the retry budget, what was
+//! set by command.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::config::{Strategy, Target};
-use crate::routing::Balance;
-use crate::routing::affinity::Affinity;
+use crate::routing::{Affinity, Balance, Home, RetryBudget};
 
-/// Affinity, turns and overrides.
-#[derive(Default)]
+/// Sessions that are remembered, and for how long: upstream prompt caches live an hour at most.
+const SESSIONS: usize = 10_000;
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// Affinity, turns, the retry budget and overrides.
 pub struct RoutesCell {
     affinity: Mutex<Affinity>,
     balance: Mutex<Balance>,
+    budget: Mutex<RetryBudget>,
     strategy: Mutex<Option<Strategy>>,
 }
 
 // === impl RoutesCell ===
 
 impl RoutesCell {
-    /// Who served this session last.
-    pub fn affinity(&self, session: &str, now: Instant) -> Option<Target> {
-        lock(&self.affinity).get(session, now).cloned()
+    /// Nothing remembered yet.
+    pub fn new(now: Instant) -> RoutesCell {
+        RoutesCell {
+            affinity: Mutex::new(Affinity::new(SESSIONS, REMEMBERED)),
+            balance: Mutex::default(),
+            budget: Mutex::new(RetryBudget::usual(now)),
+            strategy: Mutex::default(),
+        }
     }
 
-    /// This target has served the session.
-    pub fn served(&self, session: &str, target: &Target, now: Instant) {
-        lock(&self.affinity).remember(session, target, now);
+    /// Where this session was last served with this model.
+    pub fn home(&self, session: &str, model: &str, now: Instant) -> Option<Home> {
+        lock(&self.affinity).recall(session, model, now).cloned()
     }
 
-    /// This target has failed the session.
-    pub fn failed(&self, session: &str, target: &Target) {
-        lock(&self.affinity).forget(session, target);
+    /// The session was served there.
+    pub fn served(&self, session: &str, model: &str, home: Home, now: Instant) {
+        lock(&self.affinity).remember(session, model, home, now);
+    }
+
+    /// The session's home failed it.
+    pub fn failed(&self, session: &str, model: &str, target: &Target) {
+        lock(&self.affinity).forget_on_failure(session, model, target);
     }
 
     /// Takes a turn.
     pub fn balance<T>(&self, turn: impl FnOnce(&mut Balance) -> T) -> T {
         turn(&mut lock(&self.balance))
+    }
+
+    /// A request came: it earns a share of a retry.
+    pub fn earn_retry(&self, now: Instant) {
+        lock(&self.budget).request(now);
+    }
+
+    /// Takes an attempt beyond a request's first; false if the daemon's budget is used up.
+    pub fn spend_retry(&self, now: Instant) -> bool {
+        lock(&self.budget).spend(now)
     }
 
     /// The strategy set by command, if any.
@@ -49,6 +73,6 @@ impl RoutesCell {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
