@@ -2,21 +2,36 @@
 //! Pure: values in, values out; time and randomness come from the caller.
 //!
 //! - [`plan()`] turns the facts of a request and the published [`Table`] into candidates in order.
-//! - [`rules`], [`select`], [`why`]: its parts: user's rules, strategies within a tier, reasons in words.
+//! - [`rules`], [`select`], [`why`], [`price`]: its parts: user's rules, strategies within a tier, reasons in
+//!   words, what models cost.
+//! - [`affinity`], [`ewma`]: what the router remembers: homes of sessions, averages.
+//! - [`admission`]: whether an attempt may start at a provider, made of [`breaker`], [`bucket`] and [`limits`].
+//! - [`treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
 
+pub mod affinity;
+pub mod breaker;
+pub mod bucket;
+pub mod ewma;
 pub mod facts;
 mod index;
+pub mod limits;
 pub mod plan;
 pub mod price;
+pub mod retry;
 pub mod rules;
 pub mod select;
 pub mod table;
 pub mod treatment;
 pub mod why;
 
+pub use affinity::{Affinity, Home};
+pub use breaker::{Breaker, BreakerEvent, BreakerState};
+pub use bucket::Bucket;
+pub use ewma::{ErrorAverage, PeakEwma};
 pub use facts::Facts;
 pub use plan::{Candidate, Inputs, Plan, Skipped, plan};
 pub use price::{Price, Prices};
+pub use retry::{RetryBudget, backoff};
 pub use select::Balance;
 pub use table::{Row, Table, Usable, Vital};
 pub use treatment::{Blame, Next, Treatment, treatment};
