@@ -237,18 +237,23 @@ impl<'t> Document<'t> {
     /// that all of it is reported together. `None` if it is absent or wrong.
     pub fn read<T: DeserializeOwned>(&mut self, path: &KeyPath) -> Option<T> {
         let mut value = self.get(path)?.clone();
+        let mut removed = false;
         for _ in 0..MAX_PROBLEMS {
             let error = match T::deserialize(ValueDeserializer::from(value.clone())) {
                 Ok(read) => return self.is_clean(path).then_some(read),
                 Err(error) => error,
             };
+            let message = error.message();
+            if removed && message.starts_with("missing field") {
+                break; // it was there, and wrong
+            }
             let inner = error.span().and_then(|span| locate(&value, &span)).unwrap_or_default();
             let at = KeyPath(path.0.iter().chain(&inner.0).cloned().collect());
-            let mut reason = error.message().to_owned();
-            if error::is_sensitive(&at.to_string()) {
-                reason = without_values(&reason);
-            }
-            self.report(&at, explain(&error::mask(&reason)));
+            let reason = match error::is_sensitive(&at.to_string()) {
+                true => without_values(message),
+                false => message.to_owned(),
+            };
+            self.report_with(&at, explain(&error::mask(&reason)), meant_variant(message));
             // Without it, what else is wrong comes to light. An element would shift those behind it: its
             // whole list goes.
             let mut inner = inner.0;
@@ -258,6 +263,7 @@ impl<'t> Document<'t> {
             if !remove(&mut value, &inner) {
                 break;
             }
+            removed = true;
         }
         None
     }
@@ -437,6 +443,13 @@ fn without_values(message: &str) -> String {
         .replace(" ,", ","),
         _ => message.to_owned(),
     }
+}
+
+/// The choice that was meant by one that there is not, out of serde's message, which lists them.
+fn meant_variant(message: &str) -> Option<&str> {
+    let mut words = message.strip_prefix("unknown variant ")?.split('`').skip(1).step_by(2);
+    let word = words.next()?;
+    suggest::nearest(word, words)
 }
 
 /// serde's words, for people who write TOML.

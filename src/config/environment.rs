@@ -97,10 +97,10 @@ fn apply_named<'t>(
     environment: &'t Environment<'_>,
     warnings: &mut Vec<String>,
 ) {
-    let schema = super::show::json_schema();
+    let schema: &serde_json::Value = &super::load::SCHEMA;
     let mut known: Vec<(String, &'static str, String, Scalar)> = Vec::new();
     for section in SECTIONS {
-        for (key, kind) in scalar_keys(&schema, section) {
+        for (key, kind) in scalar_keys(schema, section) {
             let name = format!("CPROXY_{}_{}", section.to_uppercase(), key.to_uppercase());
             known.push((name, section, key, kind));
         }

@@ -80,7 +80,7 @@ pub fn load(
 }
 
 /// The schema, made once: it is the same for every load.
-static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(show::json_schema);
+pub(super) static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(show::json_schema);
 
 struct File {
     name: String,

@@ -23,5 +23,5 @@ pub use error::{ConfigError, Problem};
 pub use keys::Keys;
 pub use load::{Loaded, load};
 pub use schema::*;
-pub use validate::VARIANTS;
 pub use source::{Environment, FileText, Overrides, Source};
+pub use validate::VARIANTS;
