@@ -142,6 +142,9 @@ impl Status {
             ActorStatus::of(&*directory.mcp),
             ActorStatus::of(&*directory.http),
         ]);
+        if directory.simulator.vitals().incarnation() > 0 {
+            actors.push(ActorStatus::of(&*directory.simulator));
+        }
         let cell = &directory.config_cell;
         let requests = &directory.requests;
         let mut warnings = cell.get().warnings.clone();

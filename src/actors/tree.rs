@@ -1,5 +1,6 @@
 //! The root of the tree: which actors there are, in which order they start, and what happens when one dies.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::http_front::{self, HttpFront, HttpFrontMessage};
 use super::mcp_front::{self, McpFront};
 use super::providers::Providers;
 use super::router::Router;
+use super::simulator::Embedded;
 use crate::runtime::supervisor::{Beyond, Changes, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage};
 use crate::runtime::{Backoff, Place, ask, clock};
 
@@ -41,6 +43,8 @@ pub struct Hands {
     pub http: http_front::Seat,
     /// The MCP front's seat.
     pub mcp: mcp_front::Seat,
+    /// Where the embedded simulator listens, if there is one.
+    pub simulator: Option<SocketAddr>,
 }
 
 /// The root's overseer.
@@ -115,7 +119,7 @@ impl Overseer for Root {
         let interrupt = || here.interrupt.clone();
         let config = config::Seat { directory: here.clone(), load: self.hands.config.clone() };
         let for_providers = here.clone();
-        vec![
+        let mut children = vec![
             ChildSpec::worker::<ConfigActor>("config", here.config.clone(), config, POLICY, interrupt()),
             ChildSpec::supervisor(
                 "providers",
@@ -127,7 +131,12 @@ impl Overseer for Root {
             ChildSpec::worker::<Router>("router", here.router.clone(), here.clone(), POLICY, interrupt()),
             ChildSpec::worker::<McpFront>("mcp", here.mcp.clone(), self.hands.mcp.clone(), POLICY, interrupt()),
             ChildSpec::worker::<HttpFront>("http", here.http.clone(), self.hands.http.clone(), POLICY, interrupt()),
-        ]
+        ];
+        if let Some(address) = self.hands.simulator {
+            let simulator = ChildSpec::worker::<Embedded>("simulator", here.simulator.clone(), address, POLICY, interrupt());
+            children.insert(0, simulator);
+        }
+        children
     }
 
     fn handle(&self, (): ()) -> Changes {

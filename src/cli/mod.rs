@@ -1,10 +1,12 @@
 //! The command line: one file for each subcommand. Nothing else reads arguments or prints.
 
 mod check;
+mod embedded;
 mod mcp;
 mod run;
 mod serve;
 mod simulate;
+mod token;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
