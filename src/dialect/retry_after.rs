@@ -113,7 +113,7 @@ fn reset(headers: &HeaderMap, until: &dyn Fn(u64) -> Option<Duration>) -> Option
 fn moment(text: &str, until: &dyn Fn(u64) -> Option<Duration>) -> Option<Duration> {
     match text.parse::<u64>() {
         Ok(milliseconds) if milliseconds > 100_000_000_000 => until(milliseconds / 1000),
-        Ok(unix) if unix > 1_000_000_000 => until(unix),
+        Ok(unix) if unix > 100_000_000 => until(unix),
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => span(text).or_else(|| seconds(text)).or_else(|| until(rfc3339(text)?)),
     }
