@@ -4,31 +4,32 @@
 //! A provider's actor holds it (in a cell, so that a restart forgets nothing), asks it, and keeps the reply
 //! ports of those who wait by their tickets. Nothing here knows of actors or time.
 
+mod buckets;
 mod keys;
+mod messages;
 mod queue;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Limits, ProviderKind};
-use crate::dialect::{FaultKind, Phase, Usage};
+use crate::config::Limits;
+use crate::dialect::FaultKind;
 
 use super::Vital;
 use super::breaker::{Breaker, BreakerEvent, BreakerState, Probe};
-use super::bucket::Bucket;
-use super::limits::{Learned, Window};
 use super::treatment::{Blame, treatment};
-use super::why::Seconds;
 
-pub use keys::{KeyState, KeyView};
+use buckets::{Buckets, MINUTE, used_tokens};
 use keys::{Keys, Pick};
 use queue::Queue;
+
+pub use keys::{KeyState, KeyView};
+pub use messages::{
+    Ask, Ended, Grant, Outcome, Refusal, RefusalKind, Settled, Verdict, Woken, counted_tokens,
+};
 pub use queue::Ticket;
 
-const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
 /// Callers that may wait where the config sets no bound.
 const USUAL_WAITING: u32 = 256;
 /// Models whose breakers are remembered at once. Their names come from callers.
@@ -45,138 +46,6 @@ pub struct Admission {
     queue: Queue,
     next: u64,
     draining: bool,
-}
-
-/// Somebody wants to start an attempt.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ask {
-    /// The model.
-    pub model: Arc<str>,
-    /// Tokens that it will use, estimated: input and output together.
-    pub tokens: u64,
-    /// The session, for a key that stays the same.
-    pub session: Option<Arc<str>>,
-    /// The key by which the session was served before.
-    pub key: Option<Arc<str>>,
-    /// Keys that this request has tried in vain.
-    pub tried: Vec<Arc<str>>,
-    /// Until when it would wait; a moment that is past means not at all.
-    pub deadline: Instant,
-}
-
-/// The answer to an [`Ask`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
-    /// Go.
-    Granted(Grant),
-    /// Wait: [`Admission::wake`] will name the ticket.
-    Wait {
-        /// Names the one who waits.
-        ticket: Ticket,
-        /// When it may be its turn, where that can be told.
-        ready_at: Option<Instant>,
-    },
-    /// Not here, not now.
-    Refused(Refusal),
-}
-
-/// The right to one attempt. Given back by [`Admission::settle`], once; a second time does nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Names it.
-    pub lease: u64,
-    /// The place of its key in the pool; 0 where there is no pool.
-    pub key: usize,
-    /// The name of its key; empty where there is no pool.
-    pub key_name: Arc<str>,
-    /// The attempt is the probe of a half-open breaker.
-    pub probing: bool,
-}
-
-/// Why an attempt may not start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub why: RefusalKind,
-    /// From when on it might, where that can be told.
-    pub ready_at: Option<Instant>,
-}
-
-/// Why an attempt may not start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
-    /// The breaker of the model is open.
-    BreakerOpen,
-    /// The upstream asked not to be asked, or its rate limit for the keys is used up.
-    Embargo,
-    /// A limit of the config is used up.
-    RateLimited,
-    /// All places are taken, and no more may wait.
-    Full,
-    /// No place came free in time.
-    WaitedTooLong,
-    /// The provider refused every key, or each was tried.
-    NoKeyLeft,
-    /// The provider is being taken out.
-    Draining,
-}
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Outcome {
-    /// How.
-    pub ended: Ended,
-    /// Tokens as they count towards limits (see [`counted_tokens`]), if they are known.
-    pub tokens: Option<u64>,
-    /// What the upstream said of its limits.
-    pub learned: Option<Learned>,
-}
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Ended {
-    /// The request was never sent.
-    #[default]
-    Unsent,
-    /// Well.
-    Well,
-    /// The caller left, or another attempt won.
-    Abandoned,
-    /// With a fault.
-    Failed {
-        /// Which.
-        kind: FaultKind,
-        /// How long the upstream wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-}
-
-/// What an end led to, for the log and for events.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settled {
-    /// The breaker of the model opened, until then.
-    pub opened: Option<Instant>,
-    /// The breaker of the model closed.
-    pub closed: bool,
-    /// The key was taken out of use, until then.
-    pub key_out: Option<(Arc<str>, Instant)>,
-}
-
-/// Somebody whose waiting is over.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Woken {
-    /// Who.
-    pub ticket: Ticket,
-    /// What came of it.
-    pub verdict: Result<Grant, Refusal>,
-}
-
-#[derive(Clone, Debug)]
-struct Buckets {
-    requests_minute: Bucket,
-    tokens_minute: Bucket,
-    requests_day: Bucket,
-    tokens_day: Bucket,
 }
 
 /// What is remembered of a model.
@@ -519,139 +388,6 @@ impl Admission {
 impl Model {
     fn is_news(&self, now: Instant) -> bool {
         self.breaker.state(now) != BreakerState::Closed || self.embargo.is_some_and(|until| now < until)
-    }
-}
-
-// === impl Buckets ===
-
-impl Buckets {
-    fn new(limits: &Limits, now: Instant) -> Buckets {
-        Buckets {
-            requests_minute: Bucket::new(limits.requests_per_minute.map(u64::from), MINUTE, now),
-            tokens_minute: Bucket::new(limits.tokens_per_minute, MINUTE, now),
-            requests_day: Bucket::new(limits.requests_per_day, DAY, now),
-            tokens_day: Bucket::new(limits.tokens_per_day, DAY, now),
-        }
-    }
-
-    fn resize(&mut self, limits: &Limits, now: Instant) {
-        self.requests_minute.resize(now, limits.requests_per_minute.map(u64::from));
-        self.tokens_minute.resize(now, limits.tokens_per_minute);
-        self.requests_day.resize(now, limits.requests_per_day);
-        self.tokens_day.resize(now, limits.tokens_per_day);
-    }
-
-    fn named(&self) -> [(&'static str, &Bucket); 4] {
-        [
-            ("requests/min", &self.requests_minute),
-            ("tokens/min", &self.tokens_minute),
-            ("requests/day", &self.requests_day),
-            ("tokens/day", &self.tokens_day),
-        ]
-    }
-
-    /// The bucket that is ready last, if one is not ready now.
-    fn ready_at(&self, tokens: u64, now: Instant) -> Option<Instant> {
-        [
-            self.requests_minute.ready_at(now, 1),
-            self.requests_day.ready_at(now, 1),
-            self.tokens_minute.ready_at(now, tokens),
-            self.tokens_day.ready_at(now, tokens),
-        ]
-        .into_iter()
-        .try_fold(now, |latest, ready| ready.map(|ready| latest.max(ready)))
-    }
-
-    fn obstacle(&self, tokens: u64, now: Instant) -> Option<Obstacle> {
-        let ready_at = self.ready_at(tokens, now);
-        let obstacle = Obstacle { why: RefusalKind::RateLimited, ready_at, shared: true };
-        (ready_at != Some(now)).then_some(obstacle)
-    }
-
-    /// Takes what [`obstacle`](Self::obstacle) found free; says what was taken of each bucket of tokens.
-    fn reserve(&mut self, tokens: u64, now: Instant) -> [u64; 2] {
-        self.requests_minute.reserve(now, 1);
-        self.requests_day.reserve(now, 1);
-        let minute = self.tokens_minute.reserve(now, tokens).unwrap_or(0);
-        let day = self.tokens_day.reserve(now, tokens).unwrap_or(0);
-        [minute, day]
-    }
-
-    fn settle(&mut self, lease: &Lease, outcome: &Outcome, now: Instant) {
-        if outcome.ended == Ended::Unsent {
-            self.requests_minute.settle(now, 1, 0);
-            self.requests_day.settle(now, 1, 0);
-        }
-        let Some(used) = used_tokens(lease.tokens, outcome) else { return };
-        let [minute, day] = lease.reserved;
-        self.tokens_minute.settle(now, minute, used);
-        self.tokens_day.settle(now, day, used);
-    }
-}
-
-/// The tokens that an attempt used: what it says, nothing where the upstream cannot have run it, and else what
-/// was reserved (`None`: leave it at that).
-fn used_tokens(reserved: u64, outcome: &Outcome) -> Option<u64> {
-    use FaultKind::*;
-    if let Some(tokens) = outcome.tokens {
-        return Some(tokens);
-    }
-    let never_ran = match outcome.ended {
-        Ended::Unsent => true,
-        Ended::Well | Ended::Abandoned => false,
-        Ended::Failed { kind, .. } => matches!(
-            kind,
-            RateLimited
-                | Overloaded
-                | Timeout(Phase::Connect)
-                | Auth
-                | Permission
-                | Billing
-                | ModelNotFound
-                | ContextLength
-                | Caller
-        ),
-    };
-    (never_ran || reserved == 0).then_some(0)
-}
-
-/// Tokens as they count towards a provider's limits: Anthropic leaves out what was read from the prompt cache
-/// (Anthropic API reference, "Rate limits: cache-aware ITPM"); others count all.
-pub fn counted_tokens(kind: ProviderKind, usage: &Usage) -> u64 {
-    match kind {
-        ProviderKind::Anthropic => usage.total().saturating_sub(usage.cache_read),
-        _ => usage.total(),
-    }
-}
-
-/// How long to heed a limit that an answer named.
-fn heed_until(window: &Window, now: Instant) -> Instant {
-    now + window.holds_for()
-}
-
-// === Display ===
-
-impl fmt::Display for RefusalKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RefusalKind::BreakerOpen => "its breaker is open after repeated failures",
-            RefusalKind::Embargo => "it asked to be left alone (rate limit)",
-            RefusalKind::RateLimited => "its configured rate limit is used up",
-            RefusalKind::Full => "all its places are taken",
-            RefusalKind::WaitedTooLong => "no place came free in time",
-            RefusalKind::NoKeyLeft => "none of its keys can be used",
-            RefusalKind::Draining => "it is being taken out",
-        })
-    }
-}
-
-impl Refusal {
-    /// The refusal in words, with the wait as seen from `now`.
-    pub fn in_words(&self, now: Instant) -> String {
-        match self.ready_at.map(|at| at.saturating_duration_since(now)).filter(|left| !left.is_zero()) {
-            Some(left) => format!("{}; ready in {}", self.why, Seconds(left)),
-            None => self.why.to_string(),
-        }
     }
 }
 

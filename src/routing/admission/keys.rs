@@ -12,7 +12,7 @@ use crate::dialect::FaultKind;
 use crate::routing::bucket::Bucket;
 use crate::routing::limits::{Learned, Window};
 
-use super::{DAY, MINUTE, heed_until};
+use super::buckets::{DAY, MINUTE};
 
 /// The longest that an upstream can keep us away by asking.
 pub(super) const LONGEST_EMBARGO: Duration = Duration::from_secs(3600);
@@ -318,7 +318,7 @@ impl LearnedBuckets {
 
     fn learn(&mut self, learned: &Learned, now: Instant) {
         let teach = |bucket: &mut Bucket, window: &Window| {
-            bucket.learn(now, window.limit, window.remaining, heed_until(window, now));
+            bucket.learn(now, window.limit, window.remaining, now + window.holds_for());
         };
         match &learned.requests {
             Some(window) if window.daily => teach(&mut self.requests_day, window),

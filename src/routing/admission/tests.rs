@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::routing::limits::{Learned, Window};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
