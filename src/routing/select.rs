@@ -186,3 +186,6 @@ pub fn scores(entrants: &[Entrant], weights: ScoreWeights) -> Vec<f64> {
 fn sort_by_number(order: &mut [usize], number: impl Fn(usize) -> f64) {
     order.sort_by(|&a, &b| number(a).total_cmp(&number(b)));
 }
+
+#[cfg(test)]
+mod tests;

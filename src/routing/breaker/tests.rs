@@ -40,7 +40,7 @@ fn two_failures_and_a_success_do_not() {
     for _ in 0..2 {
         failure(&mut breaker, now);
         failure(&mut breaker, now);
-        for _ in 0..4 {
+        for _ in 0..5 {
             breaker.on(Success { probe: None }, now, 0);
         }
     }

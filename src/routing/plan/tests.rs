@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, ProviderId};
+use crate::dialect::Head;
 
 fn config(text: &str) -> Config {
     toml::from_str(text).expect("the test's config is valid")
@@ -555,5 +556,38 @@ proptest! {
             }
             prop_assert!(words(&plan).len() < 100_000);
         }
+    }
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib routing::plan -- --ignored --nocapture"]
+#[allow(clippy::print_stdout)]
+fn how_long_a_plan_takes() {
+    let mut providers = String::new();
+    for name in ["a", "b", "c", "d"] {
+        providers +=
+            &format!("[providers.{name}]\nkind = \"openai\"\nmodels = [\"gpt-5.2\", \"claude-*\"]\n");
+    }
+    let table = table(&providers);
+    let mut balance = Balance::default();
+    let now = Instant::now();
+    for model in ["gpt-5.2", "claude-sonnet-4-5", "a/gpt-5.2"] {
+        let facts = asking(model);
+        let runs = 200_000;
+        let start = Instant::now();
+        for draw in 0..runs {
+            let vital = |_: usize, _: &str| well();
+            let inputs = Inputs {
+                facts: &facts,
+                table: &table,
+                vital: &vital,
+                affinity: None,
+                now,
+                draw,
+                explain: false,
+            };
+            std::hint::black_box(plan(&inputs, &mut balance));
+        }
+        println!("{model}: {:?} a plan", start.elapsed() / runs as u32);
     }
 }
