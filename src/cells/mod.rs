@@ -10,12 +10,14 @@ mod probe;
 mod provider;
 mod requests;
 mod routes;
+mod view;
 pub mod upstream;
 
 pub use config::ConfigCell;
-pub use lease::{AdmitSpec, Lease, Outcome, Refusal};
+pub use lease::{Lease, Outcome, Refusal};
 pub use listener::ListenerCell;
 pub use probe::Health;
-pub use provider::{ProviderCell, Setup};
+pub use provider::{Admitted, ProviderCell, Setup};
 pub use requests::{OpenRequest, Requests};
 pub use routes::RoutesCell;
+pub use view::ProviderView;

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use http_body_util::BodyExt;
 
 use super::gate::Gate;
-use super::outgoing::{Outgoing, Reading};
+use super::outgoing::{self, Outgoing};
 use super::pipe::{Pipe, Report};
 use super::request::Request;
 use crate::cells::Lease;
@@ -49,13 +49,20 @@ pub enum Committed {
 }
 
 /// Sends the request and waits until there is something to give to the caller.
-pub async fn attempt(request: &Request, lease: &Lease, outgoing: Outgoing) -> Result<Committed, Fault> {
-    let timeouts = lease.timeouts();
+pub async fn attempt(request: &Request, lease: &mut Lease, outgoing: Outgoing) -> Result<Committed, Fault> {
+    let timeouts = *lease.timeouts();
     let started = clock::now();
     let first_by = started + timeouts.first_byte;
     let total_by = started + timeouts.total;
-    let Outgoing { request: message, reading } = outgoing;
+    let (message, reading) = match outgoing {
+        Outgoing::Send(message, reading) => (message, reading),
+        Outgoing::Answer(parts) => {
+            let (body, report) = outgoing::write(request, parts)?;
+            return Ok(Committed::Whole { headers: HeaderMap::new(), body, report });
+        }
+    };
 
+    lease.sent();
     let response = by(first_by, Phase::Headers, lease.upstream().send(message)).await?;
     let status = response.status();
     let (parts, body) = response.into_parts();
@@ -143,6 +150,3 @@ fn is_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"))
 }
-
-#[allow(unused)]
-type Unused = (StatusCode, Reading);

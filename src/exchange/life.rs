@@ -12,22 +12,27 @@ use super::answer::{Answer, AnswerBody};
 use super::attempt::attempt;
 use super::outgoing::outgoing;
 use super::relay::PING_EVERY;
+use super::pipe::error_event;
 use super::request::Request;
 use super::settle::Settlement;
 use super::Exchange;
 use crate::actors::directory::Published;
 use crate::actors::provider::ProviderMessage;
-use crate::cells::{AdmitSpec, Lease, OpenRequest, Refusal};
+use crate::cells::{Lease, OpenRequest, Refusal};
+use crate::routing::admission::Ask;
 use crate::dialect::{Fault, FaultKind, anthropic};
 use crate::routing::treatment::{Next, treatment};
-use crate::routing::{Candidate, Inputs, Plan, plan};
-use crate::runtime::{AskError, Backoff, Place, State, ask, clock};
+use crate::routing::{Candidate, Home, Inputs, Plan, backoff, plan};
+use crate::runtime::{self, AskError, Place, State, clock};
 
 /// Silence before the first output after which a streaming caller gets its headers and a ping.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a provider's actor may take to answer, its queue apart.
 const ASK_LIMIT: Duration = Duration::from_millis(250);
+
+/// Output that is reserved for when an answer's length can't be known.
+const EXPECTED_OUTPUT: u64 = 4096;
 
 /// How long a restart of a provider's actor is waited for.
 const RESTART_LIMIT: Duration = Duration::from_secs(2);
@@ -104,9 +109,10 @@ impl Exchange {
                 continue;
             }
             let mut retries = 0;
+            let mut tried: Vec<Arc<str>> = Vec::new();
             let mut hopped = false;
             loop {
-                let lease = match self.admit(request, candidate, &published, deadline.min(clock::now() + routing.max_wait)).await {
+                let mut lease = match self.admit(request, candidate, &published, &tried, deadline.min(clock::now() + routing.max_wait)).await {
                     Ok(lease) => lease,
                     Err(refusal) => {
                         settlement.passed_over(candidate, &refusal);
@@ -119,10 +125,10 @@ impl Exchange {
                     hops += 1;
                 }
                 settlement.attempting(candidate, &lease);
-                let sent = match outgoing(request, candidate, &lease) {
+                let sent = match outgoing(request, candidate, &plan, &lease) {
                     Ok(outgoing) => {
                         let try_until = deadline;
-                        match tokio::time::timeout_at(try_until.into(), attempt(request, &lease, outgoing)).await {
+                        match tokio::time::timeout_at(try_until.into(), attempt(request, &mut lease, outgoing)).await {
                             Ok(result) => result,
                             Err(_) => Err(Fault::new(
                                 FaultKind::Timeout(crate::dialect::Phase::FirstOutput),
@@ -148,13 +154,12 @@ impl Exchange {
                 match next {
                     Next::Stop => return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan)))),
                     Next::RetryHere | Next::RotateKey if retries < routing.retry_attempts => {
-                        let backoff = Backoff { base: routing.retry_delay, max: Duration::from_secs(5) };
                         let wait = match next {
                             Next::RotateKey => Duration::ZERO,
-                            _ => retry_after.unwrap_or_else(|| backoff.delay(retries, self.directory.random.draw())),
+                            _ => retry_after.unwrap_or_else(|| backoff(routing.retry_delay, retries, self.directory.random.draw())),
                         };
                         retries += 1;
-                        if clock::now() + wait >= deadline || !self.directory.requests.spend_retry() {
+                        if clock::now() + wait >= deadline || !self.directory.routes.spend_retry(clock::now()) {
                             break;
                         }
                         tokio::time::sleep(wait).await;
@@ -173,7 +178,7 @@ impl Exchange {
     /// Who is to be asked, in order.
     fn plan(&self, request: &Request, published: &Published) -> Plan {
         let now = clock::now();
-        let affinity = request.facts.session.as_ref().and_then(|session| self.directory.affinity.get(session, now));
+        let home = self.home(request, now);
         let vital = |row: usize, model: &str| match published.entries.get(row) {
             Some(entry) => entry.vital(model, now),
             None => Default::default(),
@@ -182,27 +187,37 @@ impl Exchange {
             facts: &request.facts,
             table: &published.table,
             vital: &vital,
-            affinity: affinity.as_ref(),
+            affinity: home.as_ref().map(|home| &home.target),
             now,
             draw: self.directory.random.draw(),
             explain: false,
         };
-        self.directory.balance(|balance| plan(&inputs, balance))
+        self.directory.routes.balance(|balance| plan(&inputs, balance))
+    }
+
+    /// Where the session was served before with this model.
+    fn home(&self, request: &Request, now: Instant) -> Option<Home> {
+        let session = request.facts.session.as_deref()?;
+        self.directory.routes.home(session, &request.facts.head.model, now)
     }
 
     /// Asks the candidate's actor for a lease.
-    async fn admit(&self, request: &Request, candidate: &Candidate, published: &Published, until: Instant) -> Result<Lease, Refusal> {
+    async fn admit(&self, request: &Request, candidate: &Candidate, published: &Published, tried: &[Arc<str>], until: Instant) -> Result<Lease, Refusal> {
         let Some(entry) = published.entries.get(candidate.row) else { return Err(Refusal::Gone) };
-        let spec = AdmitSpec {
+        let head = &request.facts.head;
+        let home = self.home(request, clock::now());
+        let ask = Ask {
             model: candidate.target.model.clone(),
-            tokens: request.facts.head.estimated_tokens + request.facts.head.max_tokens.unwrap_or(1024).min(4096),
+            tokens: head.estimated_tokens.saturating_add(head.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(EXPECTED_OUTPUT)),
             session: request.facts.session.clone(),
-            until,
+            key: home.filter(|home| home.target == candidate.target).and_then(|home| home.key),
+            tried: tried.to_vec(),
+            deadline: until,
         };
         let back_by = until.min(clock::now() + RESTART_LIMIT);
         loop {
-            let spec = spec.clone();
-            match ask(&entry.slot, until + ASK_LIMIT, |reply| ProviderMessage::Admit(spec, reply)).await {
+            let ask = ask.clone();
+            match runtime::ask(&entry.slot, until + ASK_LIMIT, |reply| ProviderMessage::Admit(ask, reply)).await {
                 Ok(granted) => return granted,
                 Err(AskError::Deadline) => return Err(Refusal::Busy),
                 Err(AskError::Down | AskError::Died) => {
@@ -289,7 +304,7 @@ fn late(id: String, life: Pin<Box<dyn Future<Output = Outcome> + Send>>) -> Answ
                             AnswerBody::Stream(mut rest) => rest.next().await.map(|piece| (piece, Late::Flowing(rest))),
                             AnswerBody::Whole(bytes) => Some((bytes, Late::Ended)),
                         },
-                        Err(failure) => Some((anthropic::write::error_event(&failure.fault, &id), Late::Ended)),
+                        Err(failure) => Some((error_event(&failure.fault, &id), Late::Ended)),
                     },
                     () = tokio::time::sleep(PING_EVERY) => Some((anthropic::write::ping(), Late::Waiting(id, life, false))),
                 }

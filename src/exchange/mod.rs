@@ -12,6 +12,7 @@ mod outgoing;
 mod pipe;
 mod relay;
 pub mod request;
+mod settle;
 
 use std::sync::Arc;
 

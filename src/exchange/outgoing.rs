@@ -1,29 +1,26 @@
 //! What goes to an upstream: the caller's request in the upstream's dialect, with the provider's own credential;
 //! and how its answer will be read.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::pipe::{PassThrough, Pipe, Report, Translate};
 use super::request::Request;
-use crate::cells::Lease;
+use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
-use crate::dialect::anthropic::write::{MessageBuilder, StreamWriter};
-use crate::dialect::openai_chat::{self, request::Translated};
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, carrier, head};
-use crate::routing::Candidate;
-use crate::runtime::clock;
+use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
+use crate::dialect::openai_chat::{self, request::Translation};
+use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, head};
+use crate::routing::{Candidate, Plan};
 
-/// A request that is ready to be sent.
-pub struct Outgoing {
-    /// The message.
-    pub request: http::Request<Bytes>,
-    /// How to read what comes back.
-    pub reading: Reading,
+/// What becomes of a request for a candidate.
+pub enum Outgoing {
+    /// It goes to the upstream; what comes back is read so.
+    Send(http::Request<Bytes>, Reading),
+    /// No upstream is needed: this is the answer.
+    Answer(Vec<Part<'static>>),
 }
 
 /// How an upstream's answer is read.
@@ -31,37 +28,27 @@ pub enum Reading {
     /// The caller's dialect: as it is.
     Same,
     /// Chat Completions.
-    Chat(Arc<openai_chat::stream::Context>),
+    Chat(Box<openai_chat::stream::Context>),
 }
 
 /// Makes the request for a candidate.
-pub fn outgoing(request: &Request, candidate: &Candidate, lease: &Lease) -> Result<Outgoing, Fault> {
+pub fn outgoing(request: &Request, candidate: &Candidate, plan: &Plan, lease: &Lease) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
     let (path, body, reading) = match candidate.dialect {
-        Dialect::Anthropic => {
-            let body = carrier::without_ours(&request.body)?;
-            let (body, span) = match body {
-                None => (request.body.clone(), request.facts.head.model_span.clone()),
-                Some(cleaned) => {
-                    let span = head::scan(&cleaned).map_err(caller)?.model_span;
-                    (cleaned, span)
-                }
-            };
-            let body = if *candidate.target.model == *request.facts.head.model {
-                body
-            } else {
-                head::splice_model(&body, &span, &candidate.target.model)
-            };
-            ("/v1/messages", body, Reading::Same)
-        }
+        Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
         Dialect::OpenAiChat => {
-            let translated = openai_chat::request::from_messages(&request.body, &setup.chat_target(candidate, request))?;
-            let Translated { body, context, .. } = translated;
-            ("/chat/completions", body, Reading::Chat(Arc::new(context)))
+            let target = chat_target(request, candidate, plan, setup);
+            match openai_chat::request::from_messages(&request.body, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = translated.context(&target);
+                    ("/chat/completions", translated.body, Reading::Chat(Box::new(context)))
+                }
+            }
         }
         other => {
             let message = format!("{} does not speak {} yet", setup.id, other.as_str());
-            return Err(Fault::new(FaultKind::Caller, message));
+            return Err(Fault::new(FaultKind::ModelNotFound, message));
         }
     };
     let uri = format!("{}{path}", setup.base_url);
@@ -70,12 +57,37 @@ pub fn outgoing(request: &Request, candidate: &Candidate, lease: &Lease) -> Resu
     *message.uri_mut() = uri.parse().map_err(|error| {
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
-    *message.headers_mut() = headers(request, lease, candidate.dialect)?;
-    Ok(Outgoing { request: message, reading })
+    *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    Ok(Outgoing::Send(message, reading))
+}
+
+/// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
+fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
+    let (head, model) = (&request.facts.head, &*candidate.target.model);
+    if let Some(cleaned) = anthropic::own::without_ours(&request.body)
+        && let Ok(scanned) = head::scan(&cleaned)
+    {
+        return head::splice_model(&cleaned, &scanned.model_span, model);
+    }
+    if *model == *head.model { request.body.clone() } else { head::splice_model(&request.body, &head.model_span, model) }
+}
+
+/// What the translation to Chat Completions must know of the target.
+fn chat_target<'a>(request: &'a Request, candidate: &'a Candidate, plan: &'a Plan, setup: &'a Setup) -> openai_chat::request::Target<'a> {
+    let can = &setup.config.capabilities;
+    openai_chat::request::Target {
+        session: request.facts.session.as_deref(),
+        effort: plan.effort.as_deref(),
+        max_output_tokens: can.max_output_tokens,
+        images: can.images,
+        documents: can.documents,
+        input_estimate: request.facts.head.estimated_tokens,
+        ..openai_chat::request::Target::new(&candidate.target.model, setup.variant)
+    }
 }
 
 /// The headers: the caller's protocol headers towards its own dialect only, and one credential.
-fn headers(request: &Request, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
+fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
     let setup = lease.setup();
     let mut headers = if dialect == request.dialect { request.headers.clone() } else { HeaderMap::new() };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -86,6 +98,10 @@ fn headers(request: &Request, lease: &Lease, dialect: Dialect) -> Result<HeaderM
     }
     if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    if dialect == Dialect::Anthropic && plan.wide_window {
+        // The caller's `[1m]` names the window, not the model (Anthropic docs, "Context windows").
+        headers.append("anthropic-beta", HeaderValue::from_static("context-1m-2025-08-07"));
     }
     if setup.config.kind == ProviderKind::Openrouter {
         headers.insert("x-title", HeaderValue::from_static("cproxy"));
@@ -128,18 +144,14 @@ fn sensitive(key: &Key, prefix: &str) -> Result<HeaderValue, Fault> {
     Ok(value)
 }
 
-fn caller(error: head::BodyError) -> Fault {
-    Fault::new(FaultKind::Caller, error.to_string())
-}
-
 // === impl Reading ===
 
 impl Reading {
     /// The fault behind an error status.
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
-            Reading::Same => anthropic::error::read(status, headers, body, clock::unix()),
-            Reading::Chat(context) => openai_chat::error::read(status, headers, body, context.variant, clock::unix()),
+            Reading::Same => anthropic::error::read(status, headers, body),
+            Reading::Chat(context) => openai_chat::error::read(status.as_u16(), headers, body, context.variant),
         }
     }
 
@@ -148,8 +160,8 @@ impl Reading {
         match self {
             Reading::Same => Box::new(PassThrough::new()),
             Reading::Chat(context) => {
-                let source = openai_chat::stream::Reader::new(context.clone());
-                let writer = StreamWriter::new(&request.facts.head.model, request.facts.head.estimated_tokens);
+                let source = openai_chat::stream::Reader::new((**context).clone());
+                let writer = StreamWriter::new(&request.facts.head.model, &message_id(request), request.facts.head.estimated_tokens);
                 Box::new(Translate::new(Box::new(source), writer))
             }
         }
@@ -159,25 +171,55 @@ impl Reading {
     pub fn whole(&self, request: &Request, body: Bytes) -> Result<(Bytes, Report), Fault> {
         match self {
             Reading::Same => {
-                let (usage, stop) = anthropic::response::summary(&body)?;
-                Ok((body, Report { usage, stop: Some(stop) }))
+                let summary = anthropic::response::usage_of(&body)?;
+                Ok((body, Report { usage: summary.usage, stop: summary.stop }))
             }
             Reading::Chat(context) => {
-                let mut sink = Whole {
-                    builder: MessageBuilder::new(&request.facts.head.model, request.facts.head.estimated_tokens),
-                    report: Report::default(),
-                };
-                openai_chat::response::read(&body, context, &mut sink)?;
-                Ok((sink.builder.finish()?, sink.report))
+                let mut sink = Whole::new(request);
+                openai_chat::response::read(&body, (**context).clone(), &mut sink)?;
+                sink.finish()
             }
         }
     }
+}
+
+/// Parts that are already at hand, as a whole answer or as a stream's bytes.
+pub fn write(request: &Request, parts: Vec<Part<'static>>) -> Result<(Bytes, Report), Fault> {
+    if request.facts.head.stream {
+        let head = &request.facts.head;
+        let mut writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
+        parts.into_iter().for_each(|part| writer.part(part));
+        return Ok((writer.take(), Report::default()));
+    }
+    let mut whole = Whole::new(request);
+    parts.into_iter().for_each(|part| whole.part(part));
+    whole.finish()
+}
+
+/// The id of an answer whose upstream gives none.
+fn message_id(request: &Request) -> String {
+    format!("msg_{}", request.id.0.trim_start_matches("req_"))
 }
 
 /// Builds a whole message, and notes how it ended.
 struct Whole {
     builder: MessageBuilder,
     report: Report,
+}
+
+impl Whole {
+    fn new(request: &Request) -> Whole {
+        let head = &request.facts.head;
+        Whole {
+            builder: MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens),
+            report: Report::default(),
+        }
+    }
+
+    fn finish(self) -> Result<(Bytes, Report), Fault> {
+        let body = self.builder.finish().ok_or_else(|| Fault::protocol("the upstream's answer has no end"))?;
+        Ok((body, self.report))
+    }
 }
 
 impl Sink for Whole {

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::dialect::anthropic::stream::Watch;
-use crate::dialect::anthropic::write::{self, StreamWriter};
+use crate::dialect::anthropic::{StreamWriter, Watch, error, write};
 use crate::dialect::sse::{self, Frames};
 use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, part::Flow};
 
@@ -42,7 +41,6 @@ pub struct PassThrough {
     frames: Frames,
     reader: sse::Reader,
     watch: Watch,
-    tail: Vec<Bytes>,
 }
 
 /// From the upstream's dialect, by parts, to Anthropic Messages.
@@ -59,12 +57,18 @@ struct Noted {
     report: Report,
 }
 
+/// An error that ends a stream of an Anthropic caller.
+pub fn error_event(fault: &Fault, request_id: &str) -> Bytes {
+    let (_, kind) = error::class(fault);
+    write::error_event(kind, &error::message(fault), request_id)
+}
+
 // === impl PassThrough ===
 
 impl PassThrough {
     /// A pipe at the start of a stream.
     pub fn new() -> PassThrough {
-        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new(), tail: Vec::new() }
+        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new() }
     }
 
     fn look(&mut self) -> Result<Flow, Fault> {
@@ -86,13 +90,9 @@ impl Pipe for PassThrough {
         self.reader.push(&chunk);
         let flow = self.look()?;
         // A cut event must not reach the caller: it would run into the error event that follows it.
-        let whole = self.frames.push(&chunk);
-        if whole > 0 {
-            out.append(&mut self.tail);
-            out.push(chunk.slice(..whole));
-        }
-        if whole < chunk.len() {
-            self.tail.push(chunk.slice(whole..));
+        let whole = self.frames.push(chunk)?;
+        if !whole.is_empty() {
+            out.push(whole);
         }
         Ok(flow)
     }
@@ -101,22 +101,21 @@ impl Pipe for PassThrough {
         if let Some(event) = self.reader.finish()? {
             self.watch.event(event)?;
         }
-        if !self.watch.ended_well() {
-            return Err(Fault::protocol("the upstream closed the stream before the answer had ended"));
-        }
-        if !self.tail.is_empty() {
-            out.append(&mut self.tail); // the last event lacked its blank line
+        self.watch.end()?;
+        let tail = std::mem::take(&mut self.frames).finish();
+        if !tail.is_empty() {
+            out.push(tail); // the last event lacked its blank line
             out.push(Bytes::from_static(b"\n\n"));
         }
         Ok(())
     }
 
     fn begun(&self) -> bool {
-        self.watch.begun()
+        self.watch.has_output()
     }
 
     fn report(&self) -> Report {
-        Report { usage: self.watch.usage(), stop: self.watch.stop() }
+        Report { usage: self.watch.usage(), stop: self.watch.stop().cloned() }
     }
 
     fn ping(&self) -> Bytes {
@@ -124,7 +123,7 @@ impl Pipe for PassThrough {
     }
 
     fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        write::error_event(fault, request_id)
+        error_event(fault, request_id)
     }
 }
 
@@ -195,7 +194,7 @@ impl Pipe for Translate {
     }
 
     fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        write::error_event(fault, request_id)
+        error_event(fault, request_id)
     }
 }
 

@@ -21,8 +21,6 @@ pub struct Request {
     pub front: Front,
     /// The caller's dialect, in which it is answered.
     pub dialect: Dialect,
-    /// The model as the caller named it, and as the answer will name it.
-    pub model: String,
     /// The body as received.
     pub body: Bytes,
     /// What routing needs.

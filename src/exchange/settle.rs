@@ -16,6 +16,8 @@ use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::routing::admission::Ended;
+use crate::routing::limits;
 use crate::dialect::Fault;
 use crate::routing::Candidate;
 use crate::runtime::clock;
@@ -93,7 +95,7 @@ impl Settlement {
                 take_over(&mut headers, &upstream, request, candidate);
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 self.line(Some(&served), "ok", &report, None);
-                lease.settle(Outcome::well(&report, first_output, &upstream));
+                lease.settle(well(&report, first_output, &upstream));
                 self.open = None;
                 AnswerBody::Whole(body)
             }
@@ -122,7 +124,7 @@ impl Settlement {
         match ending {
             Ending::Well(report) => {
                 self.line(Some(served), "ok", &report, None);
-                lease.settle(Outcome::well(&report, first_output, upstream));
+                lease.settle(well(&report, first_output, upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +133,7 @@ impl Settlement {
             }
             Ending::Left(report) => {
                 self.line(Some(served), "left", &report, None);
-                lease.settle(Outcome::left(&report));
+                lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
         }
     }
@@ -173,6 +175,16 @@ impl Settlement {
             output = usage.output,
             "request"
         );
+    }
+}
+
+/// An attempt that ended well, and what it showed.
+fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcome {
+    Outcome {
+        ended: Ended::Well,
+        usage: report.usage,
+        first_output: Some(first_output),
+        learned: limits::learned(upstream, clock::wall()),
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod types;
 pub mod error;
 pub mod overflow;
+pub mod own;
 pub mod response;
 pub mod stream;
 pub mod usage;

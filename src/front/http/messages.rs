@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{Shared, body, respond};
 use crate::config::secret::Key;
 use crate::dialect::head::BodyError;
-use crate::dialect::{Dialect, head, tokens};
+use crate::dialect::{Dialect, head};
 use crate::exchange::{Credential, Front, Request, RequestId};
 use crate::routing::Facts;
 
@@ -97,11 +97,3 @@ fn credential(headers: &HeaderMap) -> Credential {
     };
     Credential { api_key: take("x-api-key"), authorization: take("authorization") }
 }
-
-/// The estimate, as the API answers it.
-pub fn counted(tokens: u64) -> Vec<u8> {
-    format!("{{\"input_tokens\":{tokens}}}").into_bytes()
-}
-
-#[allow(unused_imports)]
-use tokens as _;

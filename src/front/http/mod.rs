@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use guard::Guard;
 
-use crate::actors::Daemon;
+use crate::front::Daemon;
 
 /// Most bytes of a request's body. Source: Anthropic API reference, "Errors" (request size limits).
 pub const MAX_BODY: usize = 32 << 20;
