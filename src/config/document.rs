@@ -326,7 +326,10 @@ fn drop_unknown(
         let name: &str = key.get_ref();
         let inner = path.key(name);
         match properties.and_then(|known| known.get(name)).or(free) {
-            Some(schema) => drop_unknown_in(value.get_mut(), schema, root, &inner, unknown),
+            Some(schema) => {
+                drop_unknown_in(value.get_mut(), schema, root, &inner, unknown);
+            }
+            None if unknown.len() >= MAX_PROBLEMS => break,
             None if properties.is_some() => {
                 let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
                 let suggestion = suggest::nearest(name, known).map(String::from);

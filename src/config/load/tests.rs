@@ -93,7 +93,7 @@ fn the_commented_examples_of_the_repositorys_file_are_right_too() {
         "[[routing.rules]]",
         "name = ",
         "above_tokens",
-        "targets",
+        "targets =",
         "role = ",
         "api = ",
         "token_file",
