@@ -301,7 +301,7 @@ fn read_router(
 ) {
     let threshold = router.get("longContextThreshold").and_then(Value::as_u64).unwrap_or(60_000);
     let role = |role: &str| vec![("role", write::quote(role))];
-    let roles: [(&str, &'static str, Vec<(&'static str, String)>); 6] = [
+    let roles = [
         ("image", "images", role("images")),
         ("longContext", "long context", vec![("above_tokens", threshold.min(i64::MAX as u64).to_string())]),
         ("background", "background", role("background")),

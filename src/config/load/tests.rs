@@ -25,18 +25,13 @@ impl World {
     }
 
     fn load_from(&self, source: &Source, overrides: Overrides) -> Result<Loaded, ConfigError> {
-        let read = |path: &Path| match self.files.get(path) {
-            Some((text, mode)) => Ok(FileText { bytes: text.clone().into_bytes(), mode: Some(*mode) }),
-            None => Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
         let variables = self.variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         let files = self.files.clone();
-        let read_owned = move |path: &Path| match files.get(path) {
+        let read = move |path: &Path| match files.get(path) {
             Some((text, mode)) => Ok(FileText { bytes: text.clone().into_bytes(), mode: Some(*mode) }),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        let _ = read;
-        load(source, &Environment { variables, read: &read_owned }, &overrides)
+        load(source, &Environment { variables, read: &read }, &overrides)
     }
 
     fn load(&self, text: &str) -> Result<Loaded, ConfigError> {
