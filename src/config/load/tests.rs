@@ -251,6 +251,27 @@ fn later_layers_win() {
 }
 
 #[test]
+fn every_plain_value_has_a_variable() {
+    for (name, value) in [
+        ("CPROXY_SERVER_HOST", "::1"),
+        ("CPROXY_SERVER_TOKEN_FILE", "~/t"),
+        ("CPROXY_SERVER_MAX_REQUESTS", "7"),
+        ("CPROXY_SERVER_DRAIN", "5s"),
+        ("CPROXY_ROUTING_FALLBACK_PROVIDER", "openai"),
+        ("CPROXY_ROUTING_RETRY_AMBIGUOUS", "false"),
+        ("CPROXY_ROUTING_DEADLINE", "5m"),
+        ("CPROXY_LOGGING_FORMAT", "json"),
+        ("CPROXY_MCP_DEFAULT_MODEL", "x/y"),
+        ("CPROXY_FAULTS_SEED", "42"),
+        ("CPROXY_LEDGER_ENABLED", "false"),
+    ] {
+        let loaded = World::default().variable(name, value).load(BUILT_IN).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");
+        assert_ne!(loaded.config, load_text(BUILT_IN).unwrap().config, "{name}");
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let world = World::default().variable("PORT", "http").variable("CPROXY_CACHE_ENABLED", "si");
     let error = world.load("").unwrap_err().to_string();
