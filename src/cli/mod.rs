@@ -1,4 +1,7 @@
 //! Room: cli.
+
+pub mod simulate;
+
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
