@@ -281,6 +281,7 @@ async fn models_tokens_and_probes_are_answered() {
     assert!(count["input_tokens"].as_u64().unwrap() > 2);
     let head = client().head(format!("{}/", upstream.url())).send().await.unwrap();
     assert_eq!(head.status(), 200);
+    assert_eq!(upstream.handle().requests().last().unwrap().ended, Ended::Whole);
     assert_eq!(post(&upstream, "/v1/nothing", &json!({})).await.status(), 404);
 }
 
@@ -543,6 +544,72 @@ async fn chat_refuses_what_openai_refuses_but_openrouter_takes_its_own() {
         assert!(message.contains(words), "{message} should say {words}");
     }
     answer(&upstream, "/api/v1/chat/completions", &cached).await;
+}
+
+#[tokio::test]
+async fn responses_and_gemini_refuse_broken_histories() {
+    let upstream = polite().await;
+    let call = json!({"type": "function_call", "call_id": "c1", "name": "A", "arguments": "{}"});
+    let output = json!({"type": "function_call_output", "call_id": "c1", "output": "x"});
+    let reasoning =
+        |sealed: &str| json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": sealed});
+    for (input, words) in [
+        (json!([output]), "No tool call found for function call output with call_id c1"),
+        (json!([call]), "No tool output found for function call c1"),
+        (json!([reasoning("simsig1-0")]), "without its required following item"),
+        (json!([reasoning("foreign"), call, output]), "could not be verified"),
+    ] {
+        let message = refusal(&upstream, "/v1/responses", &json!({"model": "m", "input": input})).await;
+        assert!(message.contains(words), "{message} should say {words}");
+    }
+    let moved = refusal(&upstream, "/v1/responses", &json!({"model": "m", "messages": []})).await;
+    assert!(moved.contains("moved to 'input'"));
+    answer(
+        &upstream,
+        "/v1/responses",
+        &json!({"model": "m", "input": [reasoning("simsig1-0"), call, output]}),
+    )
+    .await;
+
+    let path = "/v1beta/models/g:generateContent";
+    let user = json!({"role": "user", "parts": [{"text": "hi"}]});
+    let call = |signature: Value| json!({"role": "model", "parts": [{"functionCall": {"name": "A", "args": {}}, "thoughtSignature": signature}]});
+    let result =
+        json!({"role": "user", "parts": [{"functionResponse": {"name": "A", "response": {"result": "x"}}}]});
+    for (contents, words) in [
+        (json!([]), "contents is not specified"),
+        (json!([user, call(Value::Null), result]), "missing a thought_signature"),
+        (json!([user, call(json!("foreign")), result]), "Corrupted thought signature"),
+        (json!([user, call(json!("simsig1-0")), user]), "number of function response parts"),
+        (json!([{"role": "assistant", "parts": [{"text": "x"}]}]), "valid role"),
+    ] {
+        let message = refusal(&upstream, path, &json!({"contents": contents})).await;
+        assert!(message.contains(words), "{message} should say {words}");
+    }
+    answer(&upstream, path, &json!({"contents": [user, call(json!("simsig1-0")), result]})).await;
+}
+
+#[tokio::test]
+async fn one_simulator_plays_several_providers_told_apart_by_their_paths() {
+    let upstream =
+        scripted("[[rule]]\nwhen = { path = \"/a/*\" }\nanswer = { fail = { status = 503 } }").await;
+    assert_eq!(post(&upstream, "/a/v1/chat/completions", &chat(json!("hi"))).await.status(), 503);
+    assert_eq!(post(&upstream, "/b/v1/chat/completions", &chat(json!("hi"))).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_session_is_summed_up_rather_than_run_on() {
+    let upstream = polite().await;
+    let mut ask = messages(json!("call A {}\ncall A {}"));
+    ask["tools"] = anthropic_tools(&["A"]);
+    let list = ask["messages"].as_array_mut().unwrap();
+    list.push(
+        json!({"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "A", "input": {}}]}),
+    );
+    list.push(json!({"role": "user", "content": [
+        {"type": "tool_result", "tool_use_id": "t1", "content": "42"},
+        {"type": "text", "text": "Create a detailed summary of the conversation so far."}]}));
+    assert_eq!(answer(&upstream, MESSAGES, &ask).await["stop_reason"], "end_turn");
 }
 
 #[tokio::test]

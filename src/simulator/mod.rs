@@ -7,13 +7,15 @@
 //! - `polite`, `program`: the answer when no rule says otherwise.
 //! - `reply`, `cache`: an answer with its ids, signatures and usage.
 //! - `write`, `errors`: answers and errors in each dialect.
-//! - `steps`: an answer as a list of waits and writes, faults included, and its player.
-//! - `serve`, `server`, [`journal`]: one request; the listener; what came and how far its answer got.
+//! - `draft`, `steps`: an answer as a list of waits and writes, faults included, and its player.
+//! - `target`, `serve`: what a path stands for; one request from its bytes to its answer.
+//! - `server`, [`journal`]: the listener; what came and how far its answer got.
 //!
 //! It shares no translator with the proxy: a mistake in one must not hide a mistake in the other.
 
 mod ask;
 mod cache;
+mod draft;
 mod errors;
 pub mod journal;
 mod polite;
@@ -24,6 +26,7 @@ mod serve;
 mod server;
 mod steps;
 mod strict;
+mod target;
 mod write;
 
 pub use journal::{Ended, Open, Recorded};

@@ -21,6 +21,11 @@ pub(super) fn say(ask: &Ask) -> Vec<Say> {
         said.push(Say::Text(example(schema, 0).to_string()));
         return said;
     }
+    if ask.last_words().to_ascii_lowercase().contains("detailed summary of") {
+        // A client that runs out of context has the session summed up, with its tools still on offer.
+        said.push(Say::Text(format!("<summary>The user last asked: {}</summary>", shorten(&prompt.text))));
+        return said;
+    }
     let steps = program::steps(&prompt.text);
     match steps.get(prompt.done) {
         Some(step) => said.extend(perform(ask, step, &prompt)),
@@ -81,8 +86,8 @@ fn greeting(prompt: &Prompt) -> String {
     let asked = shorten(&prompt.text);
     let asked = if asked.is_empty() { String::new() } else { format!("You said: \"{asked}\"\n\n") };
     format!(
-        "Hello! I am the simulator built into cproxy, not a real model. {asked}I answer because no provider \
-         has a key yet. To reach a real model, set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENROUTER_API_KEY \
+        "Hello! I am the simulator built into cproxy, not a real model. {asked}I answer where no provider \
+         has a key. To reach a real model, set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENROUTER_API_KEY \
          where the daemon runs (or name a key in config.toml). To see me use a tool, write a line such as: \
          call NAME {{\"argument\": \"value\"}}"
     )

@@ -1,17 +1,13 @@
 //! One request: read it, let the script decide, answer.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::Stream;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, Limited, StreamBody};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -19,20 +15,18 @@ use wildmatch::WildMatch;
 
 use super::ask::{self, Ask};
 use super::cache::Prefixes;
-use super::errors::{Failure, Refusal, Voice};
-use super::journal::{Ended, Journal, Recorded, Tracker};
+use super::draft::{Body, Draft};
+use super::errors::{Refusal, Voice};
+use super::journal::{Ended, Journal, Recorded};
 use super::reply::{fnv, make};
-use super::script::{Answer, Chunks, FailKind, Pace, Rule, Script, Trouble, When};
-use super::steps::{Broken, Step, compile, play};
-use super::write::{self, Event, Kind};
-use super::{polite, strict};
+use super::script::{Answer, FailKind, Rule, Script, Trouble, When};
+use super::steps::Broken;
+use super::target::{Target, is_openrouter, target};
+use super::{polite, strict, write};
 use crate::dialect::Dialect;
 
 /// Larger bodies are refused, as Anthropic does.
 const MAX_BODY: usize = 32 << 20;
-
-/// The body of an answer.
-pub(super) type Body = StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Broken>> + Send>>>;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -47,21 +41,6 @@ pub(super) struct Shared {
 pub(super) struct Loaded {
     script: Script,
     matches: Vec<AtomicU64>,
-}
-
-/// What a path stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
-    /// An answer of a model; Gemini names the model, and whether it streams, in the path.
-    Answer { dialect: Dialect, model: Option<String>, stream: bool },
-    /// Anthropic's or Responses' count of tokens.
-    Count(Dialect),
-    /// The list of models.
-    Models,
-    /// A probe.
-    Alive,
-    /// Nothing.
-    Nothing,
 }
 
 /// A request, read.
@@ -154,7 +133,8 @@ impl Shared {
             Some(refusal) if answer.fail.is_none() => Draft::failure(received.voice().refuse(&refusal)),
             _ => self.draft(&received, &loaded.script, answer),
         };
-        Ok(draft.send(&received, answer, tracker, reset))
+        let bodiless = received.parts.method == Method::HEAD;
+        Ok(draft.send(received.voice(), bodiless, answer, tracker, reset))
     }
 
     /// The answer, before faults and pace.
@@ -195,6 +175,10 @@ impl Shared {
                 )
             }
             Target::Models => Draft::json(200, &models(script, &received.parts)),
+            Target::GeminiModels => {
+                let names = script.models.iter().map(|id| json!({"name": format!("models/{id}")}));
+                Draft::json(200, &json!({"models": names.collect::<Vec<_>>()}))
+            }
             Target::Alive => Draft { status: 200, retry_after: None, stream: false, events: Vec::new() },
             Target::Nothing => {
                 let message = format!("no such path here: {}", received.parts.uri.path());
@@ -205,108 +189,13 @@ impl Shared {
     }
 }
 
-/// An answer's status and events.
-struct Draft {
-    status: u16,
-    retry_after: Option<u64>,
-    stream: bool,
-    events: Vec<Event>,
-}
-
-// === impl Draft ===
-
-impl Draft {
-    fn failure(failure: Failure) -> Draft {
-        let Failure { status, retry_after, body } = failure;
-        Draft { status, retry_after, ..Draft::halves(status, body) }
-    }
-
-    fn json(status: u16, body: &Value) -> Draft {
-        Draft::halves(status, body.to_string())
-    }
-
-    /// A whole body is two events, its halves: faults can stand between them.
-    fn halves(status: u16, mut body: String) -> Draft {
-        let mut middle = body.len() / 2;
-        while !body.is_char_boundary(middle) {
-            middle -= 1;
-        }
-        let second = body.split_off(middle);
-        let halves = [(body, Kind::Output), (second, Kind::End)];
-        let events = halves.map(|(text, kind)| Event { text, kind }).into();
-        Draft { status, retry_after: None, stream: false, events }
-    }
-
-    fn stream(events: Vec<Event>) -> Draft {
-        Draft { status: 200, retry_after: None, stream: true, events }
-    }
-
-    /// Puts the answer on its way, with the script's pace and faults.
-    fn send(
-        self,
-        received: &Received,
-        answer: &Answer,
-        mut tracker: Tracker,
-        reset: Arc<AtomicBool>,
-    ) -> Response<Body> {
-        let voice = received.voice();
-        let fault = answer.fault.as_ref();
-        let error = match fault {
-            Some(Trouble::Error(error)) => Some(voice.event(&error.fail)),
-            _ => None,
-        };
-        let alive = write::alive(voice.dialect, voice.openrouter);
-        let steps = if self.stream {
-            compile(self.events, &answer.pace, &answer.chunks, fault, &alive, error)
-        } else {
-            let pace = Pace { ping: None, ..answer.pace.clone() };
-            let plain = fault.is_none() && answer.chunks.bytes.is_none() && pace.first.is_zero();
-            let chunks =
-                Chunks { at_once: plain || answer.chunks.at_once, crlf: false, ..answer.chunks.clone() };
-            compile(self.events, &pace, &chunks, fault, &alive, None)
-        };
-        let mut response = Response::new(());
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        let content_type = if self.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-        put(headers, CONTENT_TYPE, answer.content_type.as_deref().unwrap_or(content_type));
-        if self.stream {
-            put(headers, HeaderName::from_static("cache-control"), "no-cache");
-        } else if fault.is_none() {
-            // A fault may cut the body short, so its length is not promised then.
-            let length: usize = steps
-                .iter()
-                .map(|step| if let Step::Send { bytes, .. } = step { bytes.len() } else { 0 })
-                .sum();
-            put(headers, CONTENT_LENGTH, &length.to_string());
-        }
-        let id = if voice.dialect == Dialect::Anthropic { "request-id" } else { "x-request-id" };
-        put(headers, HeaderName::from_static(id), &voice.request_id());
-        if let Some(seconds) = self.retry_after {
-            put(headers, HeaderName::from_static("retry-after"), &seconds.to_string());
-        }
-        for (name, value) in &answer.headers {
-            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-                put(headers, name, value);
-            }
-        }
-        tracker.status(self.status);
-        if steps.is_empty() {
-            tracker.whole();
-        }
-        let body = play(steps, tracker, move || reset.store(true, Ordering::Release));
-        response.map(|()| StreamBody::new(Box::pin(body) as _))
-    }
-}
-
 // === impl Received ===
 
 impl Received {
     fn read(parts: http::request::Parts, body: Bytes) -> Received {
         let path = parts.uri.path();
         let target = target(&parts.method, path);
-        let openrouter = path.starts_with("/api/v1/");
+        let openrouter = is_openrouter(path);
         let json: Value = serde_json::from_slice(&body).unwrap_or_default();
         let (dialect, model) = match &target {
             Target::Answer { dialect, model, .. } => (*dialect, model.as_deref()),
@@ -395,42 +284,6 @@ pub(super) fn credentials(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     named.chain(bearer)
 }
 
-fn target(method: &Method, path: &str) -> Target {
-    let answer = |dialect| Target::Answer { dialect, model: None, stream: false };
-    if method == Method::HEAD || path == "/api/hello" || path == "/health" {
-        return Target::Alive;
-    }
-    // OpenRouter's and OpenAI-compatible servers' prefixes.
-    let tail = path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/v1")).unwrap_or(path);
-    match (method, tail) {
-        (&Method::GET, "/models") => Target::Models,
-        (&Method::POST, "/messages") => answer(Dialect::Anthropic),
-        (&Method::POST, "/messages/count_tokens") => Target::Count(Dialect::Anthropic),
-        (&Method::POST, "/chat/completions") => answer(Dialect::OpenAiChat),
-        (&Method::POST, "/responses") => answer(Dialect::OpenAiResponses),
-        (&Method::POST, "/responses/input_tokens") => Target::Count(Dialect::OpenAiResponses),
-        (&Method::POST, _) => gemini_target(path),
-        _ => Target::Nothing,
-    }
-}
-
-/// `/v1beta/models/MODEL:generateContent`
-fn gemini_target(path: &str) -> Target {
-    let Some((model, verb)) = path.strip_prefix("/v1beta/models/").and_then(|rest| rest.rsplit_once(':'))
-    else {
-        return Target::Nothing;
-    };
-    match verb {
-        "countTokens" => Target::Count(Dialect::Gemini),
-        "generateContent" | "streamGenerateContent" => Target::Answer {
-            dialect: Dialect::Gemini,
-            model: Some(model.to_owned()),
-            stream: verb == "streamGenerateContent",
-        },
-        _ => Target::Nothing,
-    }
-}
-
 fn takes(when: &When, received: &Received) -> bool {
     let ask = &received.ask;
     let path_fits = match &when.path {
@@ -477,10 +330,4 @@ fn models(script: &Script, parts: &http::request::Parts) -> Value {
         })
         .collect();
     json!({"data": data, "has_more": false, "first_id": script.models.first(), "last_id": script.models.last()})
-}
-
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }

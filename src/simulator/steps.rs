@@ -1,7 +1,6 @@
 //! How an answer goes out: first a list of waits and writes, with the faults in it (pure); then its player.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +20,8 @@ pub(super) enum Step {
         events: usize,
         outputs: usize,
     },
-    /// Nothing more; the connection stays until the client leaves.
-    Stall,
+    /// Nothing more but signs of life, if any; the connection stays until the client leaves.
+    Stall(Option<(Duration, Bytes)>),
     /// The connection is closed.
     HangUp,
     /// The connection is reset.
@@ -35,12 +34,6 @@ pub(super) enum Step {
 #[derive(Debug, thiserror::Error)]
 #[error("the script closes the connection here")]
 pub(super) struct Broken;
-
-impl From<Infallible> for Broken {
-    fn from(never: Infallible) -> Broken {
-        match never {}
-    }
-}
 
 /// What an answer's events become on the wire.
 pub(super) fn compile(
@@ -80,12 +73,12 @@ pub(super) fn compile(
     if let Some(size) = chunks.bytes {
         steps = split(steps, size.max(1), chunks.trickle);
     }
-    if last_step == Some(Step::Stall)
-        && let Some(every) = pace.ping
-    {
-        // A stall with signs of life: for an hour, which outlasts any test.
-        wait_alive(&mut steps, Duration::from_secs(3600), Some(every), alive);
-    }
+    let last_step = match (last_step, pace.ping) {
+        (Some(Step::Stall(_)), Some(every)) => {
+            Some(Step::Stall(Some((every, Bytes::from(alive.text.clone())))))
+        }
+        (last_step, _) => last_step,
+    };
     steps.extend(last_step);
     steps
 }
@@ -108,7 +101,12 @@ pub(super) fn play(
                     }
                     return Some((Ok(Frame::data(bytes)), (steps, tracker, reset)));
                 }
-                Step::Stall => std::future::pending::<()>().await,
+                Step::Stall(None) => std::future::pending::<()>().await,
+                Step::Stall(Some((every, sign))) => {
+                    tokio::time::sleep(every).await;
+                    steps.push_front(Step::Stall(Some((every, sign.clone()))));
+                    return Some((Ok(Frame::data(sign)), (steps, tracker, reset)));
+                }
                 Step::Cut => {
                     tracker.broken();
                     return None;
@@ -134,7 +132,7 @@ pub(super) fn play(
 fn apply(fault: Option<&Trouble>, events: &mut Vec<Event>, error: Option<Event>) -> Option<Step> {
     match fault? {
         Trouble::Refuse | Trouble::Silence | Trouble::ErrorBody(_) => None,
-        Trouble::Stall(place) => cut(events, *place, Step::Stall),
+        Trouble::Stall(place) => cut(events, *place, Step::Stall(None)),
         Trouble::Cut(place) => cut(events, *place, Step::Cut),
         Trouble::HangUp(place) => cut(events, *place, Step::HangUp),
         Trouble::Reset(place) => cut(events, *place, Step::Reset),
@@ -210,7 +208,7 @@ fn wait_alive(steps: &mut Vec<Step>, wait: Duration, ping: Option<Duration>, ali
     }
 }
 
-/// All writes as one, at the place of the first; waits come before it.
+/// All writes as one, after all waits.
 fn join(steps: &mut Vec<Step>) {
     let (mut all, mut all_events, mut all_outputs) = (Vec::new(), 0, 0);
     steps.retain(|step| match step {
@@ -222,6 +220,9 @@ fn join(steps: &mut Vec<Step>) {
         }
         _ => true,
     });
+    if all.is_empty() {
+        return;
+    }
     steps.push(Step::Send { bytes: Bytes::from(all), events: all_events, outputs: all_outputs });
 }
 

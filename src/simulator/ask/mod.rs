@@ -118,6 +118,11 @@ impl Ask {
         }
     }
 
+    /// What the user's side says in this request, results of tools and reminders left out.
+    pub fn last_words(&self) -> String {
+        human_text(self.last_run())
+    }
+
     /// Whether the request brings results of tools.
     pub fn has_results(&self) -> bool {
         self.last_run().iter().any(|turn| matches!(turn, Turn::Results(_)))

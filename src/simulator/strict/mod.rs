@@ -5,6 +5,8 @@
 
 mod anthropic;
 mod chat;
+mod gemini;
+mod responses;
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -23,15 +25,8 @@ pub(super) fn check(
     match dialect {
         Dialect::Anthropic => anthropic::check(headers, body, counting),
         Dialect::OpenAiChat => chat::check(body, openrouter),
-        Dialect::OpenAiResponses if body["input"].is_null() => Err(Refusal::with(
-            "Missing required parameter: 'input'.",
-            "input",
-            Some("missing_required_parameter"),
-        )),
-        Dialect::Gemini if !body["contents"].is_array() => {
-            Err(Refusal::new("* GenerateContentRequest.contents: contents is not specified\n"))
-        }
-        Dialect::OpenAiResponses | Dialect::Gemini => Ok(()),
+        Dialect::OpenAiResponses => responses::check(body, counting),
+        Dialect::Gemini => gemini::check(body),
     }
 }
 
