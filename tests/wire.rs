@@ -7,3 +7,6 @@ mod support;
 
 #[path = "wire/anthropic.rs"]
 mod anthropic;
+
+#[path = "wire/parts.rs"]
+mod parts;

@@ -256,7 +256,7 @@ impl<'a> Cleaner<'a> {
                 self.out.push_str(kind.get());
             }
             "format" => {
-                let of_string = get(pairs, "type").is_none_or(|kind| kind == "\"string\"");
+                let of_string = get(pairs, "type").is_none_or(|kind| kind.contains("\"string\""));
                 if of_string && !matches!(text, "\"enum\"" | "\"date-time\"") {
                     return;
                 }

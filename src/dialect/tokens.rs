@@ -21,6 +21,8 @@ pub struct Tally {
 pub const PER_MESSAGE: u64 = 4;
 /// What a request costs beside its messages.
 pub const PER_REQUEST: u64 = 4;
+/// What a tool call or its result costs beside its content: ids and framing.
+pub const PER_CALL: u64 = 15;
 /// What offering any tools at all costs: the vendor's own prompt about them.
 pub const FIRST_TOOL: u64 = 500;
 /// What each tool costs beside its text.

@@ -109,7 +109,10 @@ impl Checker {
         }
         if name == "error" {
             let error = &data["error"];
-            ensure!(error["type"].is_string() && error["message"].is_string(), "an error without type or message");
+            ensure!(
+                error["type"].is_string() && error["message"].is_string(),
+                "an error without type or message"
+            );
             self.summary.error = Some(error.clone());
             self.over = true;
             return Ok(());
@@ -161,9 +164,13 @@ impl Checker {
             "text" => ensure!(empty("text"), "a text block must start empty"),
             "thinking" => ensure!(empty("thinking"), "a thinking block must start empty"),
             "tool_use" => {
-                let legal = |name: &str| block.get(name).and_then(Value::as_str).is_some_and(|s| !s.is_empty());
+                let legal =
+                    |name: &str| block.get(name).and_then(Value::as_str).is_some_and(|s| !s.is_empty());
                 ensure!(legal("id") && legal("name"), "a call without id or name");
-                ensure!(block.get("input") == Some(&Value::Object(Map::new())), "a call must start with input {{}}");
+                ensure!(
+                    block.get("input") == Some(&Value::Object(Map::new())),
+                    "a call must start with input {{}}"
+                );
             }
             "redacted_thinking" => ensure!(block.get("data").is_some_and(Value::is_string), "no data"),
             _ => {}
@@ -210,7 +217,8 @@ impl Checker {
         self.next_index += 1;
         if let Some(input) = open.input {
             let input = if input.is_empty() { "{}" } else { &input };
-            let input: Value = serde_json::from_str(input).map_err(|error| format!("input is no JSON: {error}"))?;
+            let input: Value =
+                serde_json::from_str(input).map_err(|error| format!("input is no JSON: {error}"))?;
             ensure!(input.is_object(), "input is no object");
             open.block.insert("input".to_owned(), input);
         }

@@ -204,7 +204,8 @@ fn a_stream_built_into_one_message_says_the_same() {
     for (name, bytes) in streams() {
         let mut events = sse::Reader::new();
         events.push(&Bytes::from(bytes.clone()));
-        let (mut reader, mut builder) = (Reader::new(), MessageBuilder::new("claude-asked-for", "msg_ours", 7));
+        let (mut reader, mut builder) =
+            (Reader::new(), MessageBuilder::new("claude-asked-for", "msg_ours", 7));
         let mut parts: Vec<Part<'static>> = Vec::new();
         let mut again = Reader::new();
         while let Some(event) = events.next().unwrap() {
@@ -221,7 +222,10 @@ fn a_stream_built_into_one_message_says_the_same() {
         let texts: String = of("text", "text").iter().map(|text| text.as_str().unwrap()).collect();
         assert_eq!(texts, plain.text, "{name}");
         assert_eq!(of("tool_use", "input"), plain.calls.iter().map(|c| c.2.clone()).collect::<Vec<_>>());
-        assert_eq!(of("thinking", "signature"), plain.thinking.iter().map(|t| json!(t.1)).collect::<Vec<_>>());
+        assert_eq!(
+            of("thinking", "signature"),
+            plain.thinking.iter().map(|t| json!(t.1)).collect::<Vec<_>>()
+        );
         assert_eq!(json["stop_reason"], plain.stop, "{name}");
         assert_eq!(json["usage"]["output_tokens"], plain.output, "{name}");
 
@@ -234,7 +238,8 @@ fn a_stream_built_into_one_message_says_the_same() {
 
 #[test]
 fn however_a_stream_is_cut_the_answer_is_the_same() {
-    let seed = std::env::var("CPROXY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    let seed =
+        std::env::var("CPROXY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("CPROXY_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     for (name, bytes) in streams() {
@@ -293,7 +298,7 @@ fn a_cut_stream_never_ends_well() {
 fn what_is_passed_on_is_seen_as_it_is() {
     for (name, bytes) in streams() {
         let (out, watch, result) = watch(&[&bytes]);
-        assert!(result.is_ok() && watch.ended_well() && !watch.block_open() || name.contains("spliced"), "{name}");
+        assert!(result.is_ok() && watch.ended_well() && !watch.block_open(), "{name}");
         assert_eq!(out, bytes, "{name}");
         let plain = plain(&text(&bytes));
         let usage = watch.usage().unwrap();

@@ -58,10 +58,11 @@ struct Call {
     arguments: String,
 }
 
+/// The type of an event or a block.
 #[derive(Deserialize)]
-struct Kind<'a> {
+pub(super) struct Kind<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<Str<'a>>,
+    pub(super) kind: Option<Str<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -452,3 +453,6 @@ fn complete(json: String, input: &str, compaction: Option<String>) -> String {
     }
     serde_json::Value::Object(block).to_string()
 }
+
+#[cfg(test)]
+mod tests;

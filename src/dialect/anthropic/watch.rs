@@ -53,6 +53,7 @@ impl Watch {
             "message_start" => {
                 let Start { message } = parse(event.data)?;
                 self.started = true;
+                self.open = 0; // a second start voids what was in progress
                 if self.id.is_empty() {
                     self.id = message.id.map(|id| id.0.into_owned()).unwrap_or_default();
                     self.model = message.model.map(|model| model.0.into_owned()).unwrap_or_default();

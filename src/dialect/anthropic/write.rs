@@ -15,8 +15,8 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::stream::arguments;
-use crate::dialect::json::{is_object, write_str, write_u64};
+use super::stream::{Kind, arguments};
+use crate::dialect::json::{write_str, write_u64};
 use crate::dialect::{Part, Stop, Usage};
 
 /// What both writers know of the answer.
@@ -129,7 +129,7 @@ impl<W: Put> Shared<W> {
                 self.out.call(index, &id, &name, &given);
             }
             Part::Block(json) => {
-                if !is_object(&json) {
+                if !is_block(&json) {
                     return;
                 }
                 let index = self.next_block();
@@ -232,6 +232,11 @@ fn message_id<'a>(upstream: &'a str, ours: &'a str) -> Cow<'a, str> {
     }
 }
 
+/// Whether a text is JSON that can stand as a content block: an object with a type.
+fn is_block(json: &str) -> bool {
+    serde_json::from_str::<Kind<'_>>(json).is_ok_and(|block| block.kind.is_some())
+}
+
 /// JSON without line ends: outside strings they are white space, inside they can't stand.
 fn one_line(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
@@ -292,6 +297,3 @@ fn write_stop(out: &mut BytesMut, stop: &Stop) {
         _ => out.extend_from_slice(b"null"),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -58,10 +58,6 @@ const MAX_BYTES: usize = 32 << 20;
 // === impl Calls ===
 
 impl Calls {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// How many bytes of arguments are held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -27,9 +27,9 @@ pub(super) struct Envelope {
     pub(super) code: String,
     pub(super) kind: String,
     pub(super) param: String,
-    status: Option<u16>,
-    has_reasons: bool,
-    retry_delay: Option<Duration>,
+    pub(super) status: Option<u16>,
+    pub(super) has_reasons: bool,
+    pub(super) retry_delay: Option<Duration>,
     /// Tokens of the prompt and of the window, where the body has them as fields.
     pub(super) prompt: Option<u64>,
     pub(super) window: Option<u64>,
