@@ -93,7 +93,7 @@ impl Exchange {
         let started = clock::now();
         let deadline = started + request.timeout.unwrap_or(routing.deadline);
         let published = self.directory.published.load_full();
-        let plan = self.plan(request, &published);
+        let plan = self.plan(request, &published, false);
         let mut settlement = Settlement::begin(&self.directory, request, open, started);
         if let Some(reason) = plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason)));
@@ -144,6 +144,9 @@ impl Exchange {
                 };
                 let next = treatment(fault.kind).next;
                 let may_go_on = !fault.ambiguous || routing.retry_ambiguous;
+                if next == Next::RotateKey && let Some(key) = lease.key() {
+                    tried.push(key.name().clone());
+                }
                 settlement.faulted(candidate, lease, &fault);
                 self.say(request, candidate, &fault, &plan.candidates);
                 let retry_after = fault.retry_after;
@@ -176,7 +179,7 @@ impl Exchange {
     }
 
     /// Who is to be asked, in order.
-    fn plan(&self, request: &Request, published: &Published) -> Plan {
+    pub(super) fn plan(&self, request: &Request, published: &Published, explain: bool) -> Plan {
         let now = clock::now();
         let home = self.home(request, now);
         let vital = |row: usize, model: &str| match published.entries.get(row) {
@@ -190,7 +193,7 @@ impl Exchange {
             affinity: home.as_ref().map(|home| &home.target),
             now,
             draw: self.directory.random.draw(),
-            explain: false,
+            explain,
         };
         self.directory.routes.balance(|balance| plan(&inputs, balance))
     }

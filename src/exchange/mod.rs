@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod attempt;
+mod count;
 mod gate;
 mod life;
 mod outgoing;
