@@ -5,6 +5,8 @@
 
 #[path = "mcp_front/fake.rs"]
 mod fake;
+#[path = "mcp_front/http.rs"]
+mod http;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

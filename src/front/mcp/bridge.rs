@@ -223,9 +223,7 @@ where
         }
         let Some(up) = &mut self.up else { return };
         let (sending, connection) = (up.send(message.clone()), self.connection);
-        self.sends.push(Box::pin(async move {
-            Sent { message, again, connection, result: sending.await }
-        }));
+        self.sends.push(Box::pin(async move { Sent { message, again, connection, result: sending.await } }));
     }
 
     async fn sent(&mut self, sent: Sent) {
@@ -250,7 +248,12 @@ where
         let hello = matches!(&message, JsonRpcMessage::Request(request)
             if matches!(request.request, ClientRequest::InitializeRequest(_)));
         // A tool call that may have been run is not run twice.
-        if present && !again && lost(&error) && (unread || !tool) && !is_own(&message) && !(hello && self.session.greeted)
+        if present
+            && !again
+            && lost(&error)
+            && (unread || !tool)
+            && !is_own(&message)
+            && !(hello && self.session.greeted)
         {
             Box::pin(self.send(message, true)).await;
         } else {
@@ -294,11 +297,16 @@ where
     /// Finds the next daemon and tells it of this session. What the last one had taken is lost.
     async fn reconnect(&mut self) -> bool {
         self.up = None;
-        let taken: Vec<RequestId> =
-            self.waiting.iter().filter(|(_, waiting)| waiting.taken.is_some()).map(|(id, _)| id.clone()).collect();
+        let taken: Vec<RequestId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.taken.is_some())
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in taken {
             if let Some(waiting) = self.waiting.remove(&id) {
-                let _ = self.down.send(loss(id, waiting.tool, "it went away while it worked on this call")).await;
+                let _ =
+                    self.down.send(loss(id, waiting.tool, "it went away while it worked on this call")).await;
             }
         }
         for _ in 0..TRIES {
