@@ -1,7 +1,6 @@
 //! The MCP front over streamable HTTP, and the bridge from stdio to it, with a daemon played by the test.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::fake::{self, Client, Fake, Windows, call, connect_http, http, serve_http};
@@ -173,4 +172,14 @@ async fn a_call_that_dies_with_its_daemon_is_answered_and_the_next_is_served() {
         let result = call(&client, "proxy_completion", json!({ "messages": "next" })).await;
         assert_eq!(result.structured_content.unwrap()["text"], "next");
     }
+}
+
+/// Not a test: a server for tools from outside (the conformance suite, the inspector), for as long as the
+/// variable `CPROXY_TEST_SERVE` says, in seconds.
+#[tokio::test]
+#[ignore = "serves on port 39117 for tools from outside"]
+async fn serve_for_tools_from_outside() {
+    let seconds = std::env::var("CPROXY_TEST_SERVE").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let _served = serve_http(Fake::new(), sessions(), 39117).await;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
 }

@@ -177,13 +177,13 @@ where
                 () = cancel.cancelled() => break,
                 Some(sent) = self.sends.next() => self.sent(sent).await,
                 answer = receive(&mut self.up) => match answer {
-                    Some(message) => self.from_daemon(message).await,
+                    Some(message) => self.relay_down(message).await,
                     None => {
                         self.reconnect().await;
                     }
                 },
                 message = self.down.receive() => match message {
-                    Some(message) => self.from_client(message).await,
+                    Some(message) => self.relay_up(message).await,
                     None => break,
                 },
                 _ = ping.tick(), if self.session.greeted => self.ping().await,
@@ -194,7 +194,7 @@ where
         }
     }
 
-    async fn from_client(&mut self, message: ClientJsonRpcMessage) {
+    async fn relay_up(&mut self, message: ClientJsonRpcMessage) {
         match &message {
             JsonRpcMessage::Request(request) => {
                 self.session.heed(request);
@@ -261,7 +261,7 @@ where
         }
     }
 
-    async fn from_daemon(&mut self, mut message: ServerJsonRpcMessage) {
+    async fn relay_down(&mut self, mut message: ServerJsonRpcMessage) {
         let id = match &message {
             JsonRpcMessage::Response(response) => Some(&response.id),
             JsonRpcMessage::Error(error) => error.id.as_ref(),

@@ -68,7 +68,7 @@ pub(crate) async fn read(shared: &Shared, uri: &str) -> Option<Value> {
                 json!(daemon.status().providers.into_iter().find(|provider| provider.name == name)?)
             } else if let Some(rest) = path.strip_prefix("answers/") {
                 let (id, from) = rest.split_once("?from=").unwrap_or((rest, "0"));
-                piece(id, &*shared.sessions.answer(id).await?, from.parse().ok()?)
+                piece(id, &shared.sessions.answer(id).await?, from.parse().ok()?)
             } else {
                 return None;
             }

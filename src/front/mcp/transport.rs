@@ -12,6 +12,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, stdio_p
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::sessions::SSE_RETRY;
 use super::{Daemon, Server, Sessions, lines};
 
 /// The service to be nested at `/mcp`.
@@ -46,6 +47,7 @@ pub fn http_service(
     let mut config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(hosts)
         .enforce_origin_validation()
+        .with_sse_retry(Some(SSE_RETRY))
         .with_max_request_body_bytes(lines::MOST)
         .with_cancellation_token(cancel);
     config.session_store = Some(sessions.handshakes.clone());
