@@ -418,7 +418,7 @@ pub async fn serve_http(fake: Arc<Fake>, sessions: Arc<Sessions>, port: u16) -> 
     };
     let port = listener.local_addr().unwrap().port();
     let cancel = CancellationToken::new();
-    let service = http_service(fake, sessions, &[], cancel.clone());
+    let service = http_service(fake, sessions, port, &[], cancel.clone());
     let connections: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>> = Arc::default();
     let open = connections.clone();
     let accepting = tokio::spawn(async move {

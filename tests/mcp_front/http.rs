@@ -48,7 +48,9 @@ async fn a_session_over_http_lists_calls_reads_and_streams() {
 async fn foreign_hosts_and_web_pages_are_refused() {
     let served = serve_http(Fake::new(), sessions(), 0).await;
     let port = served.port;
+    let own = format!("http://localhost:{port}");
     for (headers, status) in [
+        (vec![("origin", own.as_str())], 200),
         (vec![("origin", "https://evil.example")], 403),
         (vec![("origin", "http://localhost:1234")], 403),
         (vec![("host", "evil.example")], 403),

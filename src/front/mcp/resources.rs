@@ -43,11 +43,6 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
     .collect()
 }
 
-/// Whether the address can change by itself, so that subscribing to it makes sense.
-pub(crate) fn can_change(uri: &str) -> bool {
-    uri.starts_with("cproxy://") && !uri.starts_with("cproxy://answers")
-}
-
 /// Reads a resource; `None` if there is none at this address.
 pub(crate) async fn read(shared: &Shared, uri: &str) -> Option<Value> {
     let daemon = &shared.daemon;
