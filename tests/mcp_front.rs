@@ -5,6 +5,8 @@
 
 #[path = "mcp_front/fake.rs"]
 mod fake;
+#[path = "mcp_front/http.rs"]
+mod http;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -389,7 +391,7 @@ async fn subscribers_hear_once_of_what_reads_differently_and_of_nothing_else() {
     for uri in ["cproxy://status", "cproxy://models"] {
         client.subscribe(SubscribeRequestParams::new(uri)).await.unwrap();
     }
-    assert!(client.subscribe(SubscribeRequestParams::new("cproxy://none")).await.is_err());
+    assert!(client.subscribe(SubscribeRequestParams::new("x".repeat(3000))).await.is_err());
     for requests in 1..=20 {
         fake.change(|status| status.requests = requests);
     }

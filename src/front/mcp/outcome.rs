@@ -140,7 +140,9 @@ impl From<Failure> for Trouble {
 impl From<Ended> for Trouble {
     fn from(ended: Ended) -> Trouble {
         let (kind, advice) = match &ended {
-            Ended::Cancelled => ("cancelled", "Nothing more is done for this call."),
+            Ended::Cancelled => {
+                ("cancelled", "Nothing more is done for this call; call again if it is still wanted.")
+            }
             Ended::TimedOut(_) => {
                 ("timeout", "Call again with a larger `timeout`, or choose a quicker model.")
             }

@@ -25,6 +25,9 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// of its client brings the session back.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
 
+/// How soon a client comes back whose stream broke.
+pub(crate) const SSE_RETRY: Duration = Duration::from_millis(500);
+
 /// What outlives an incarnation of the front. Make one for the life of the process, lend it to each.
 pub struct Sessions {
     pub(crate) http: Arc<LocalSessionManager>,
@@ -57,6 +60,7 @@ impl Sessions {
     pub fn new() -> Sessions {
         let mut http = LocalSessionManager::default();
         http.session_config.keep_alive = Some(SESSION_IDLE);
+        http.session_config.sse_retry = Some(SSE_RETRY);
         Sessions {
             http: Arc::new(http),
             handshakes: Arc::new(Handshakes(bounded(HANDSHAKES, |_| 1))),
