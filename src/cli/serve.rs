@@ -103,12 +103,13 @@ impl Running {
         let server = loaded.config.server.clone();
         let token = token::of(&server)?;
         let cell = listener.map(ListenerCell::new).unwrap_or_default();
+        let port = cell.address().map_or(server.port, |at| at.port());
         let directory = Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
         let changes = Arc::new(watch::Sender::new(0));
         let daemon = Arc::new(Daemon::new(directory.clone(), changes.clone(), token));
         let sessions = Arc::new(mcp::Sessions::default());
         let stop = directory.listener.stop().clone();
-        let mcp_service = mcp::http_service(Arc::new(daemon.clone()), sessions.clone(), &[server.host.to_string()], stop.clone());
+        let mcp_service = mcp::http_service(Arc::new(daemon.clone()), sessions.clone(), port, &[server.host.to_string()], stop.clone());
         let routes = http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
         let serve: Serve = Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
         let places = Arc::new(tokio::sync::Semaphore::new(server.max_connections));
