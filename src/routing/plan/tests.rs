@@ -550,7 +550,8 @@ proptest! {
                 prop_assert_eq!(&row.usable, &Usable::Ready);
                 prop_assert!(!candidate.target.model.is_empty());
                 prop_assert!(!(facts.head.images && row.capabilities.images == Some(false)));
-                prop_assert!(row.capabilities.context_window.is_none_or(|w| w >= facts.head.estimated_tokens));
+                prop_assert!(candidate.window.is_none_or(|w| w >= facts.head.estimated_tokens));
+                prop_assert_eq!(candidate.window, row.window(plan.wide_window));
             }
             if let Some(provider) = &facts.provider {
                 prop_assert!(plan.candidates.iter().all(|c| &c.target.provider == provider));
