@@ -6,7 +6,7 @@
 //!   words, what models cost.
 //! - [`affinity`], [`ewma`]: what the router remembers: homes of sessions, averages.
 //! - [`admission`]: whether an attempt may start at a provider, made of [`breaker`], [`bucket`] and [`limits`].
-//! - [`treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
+//! - [`mod@treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
 
 pub mod admission;
 pub mod affinity;

@@ -8,13 +8,14 @@
 mod gather;
 mod judge;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Strategy, Target};
 use crate::dialect::{Dialect, Usage};
 
-use super::rules::without_window_suffix;
+use super::rules::{asks_for_wide_window, without_window_suffix};
 use super::select::{self, Balance, Entrant};
 use super::table::{Usable, dialect_for};
 use super::why::{Blocked, Reason, Why, WhyNot};
@@ -73,6 +74,8 @@ pub struct Inputs<'a> {
     pub table: &'a Table,
     /// What is known of a row for a model now.
     pub vital: &'a dyn Fn(usize, &str) -> Vital,
+    /// Whether the caller sent a credential of its own, for providers with `auth = "caller"`.
+    pub credential: bool,
     /// Who served this session before.
     pub affinity: Option<&'a Target>,
     /// Now.
@@ -86,8 +89,7 @@ pub struct Inputs<'a> {
 /// Makes the plan.
 pub fn plan(inputs: &Inputs<'_>, balance: &mut Balance) -> Plan {
     let Inputs { facts, table, .. } = *inputs;
-    let bare = without_window_suffix(&facts.head.model);
-    let mut plan = Plan { wide_window: bare.len() != facts.head.model.len(), ..Plan::default() };
+    let mut plan = Plan { wide_window: asks_for_wide_window(&facts.head.model), ..Plan::default() };
 
     let rule = table.index.rules.iter().find(|rule| rule.matcher.matches(facts));
     if let Some(rule) = rule {
@@ -115,7 +117,8 @@ pub fn plan(inputs: &Inputs<'_>, balance: &mut Balance) -> Plan {
     plan.skipped = skipped;
     arrange(inputs, &mut standing, balance);
     finish(inputs, standing, &mut plan);
-    if inputs.explain {
+    // An error that nobody can serve the request says of each what was missing.
+    if inputs.explain || plan.candidates.is_empty() {
         name_the_others(table, facts, &mut plan);
     }
     plan
@@ -223,7 +226,7 @@ fn finish(inputs: &Inputs<'_>, standing: Vec<Standing>, plan: &mut Plan) {
             row: wish.row,
             dialect: dialect_for(row, &target.model, &facts.head),
             target,
-            window: row.capabilities.context_window,
+            window: row.window(plan.wide_window),
             why: Why { reason: wish.reason, tier: row.priority, order, sticky, demoted, blocked },
         });
     }
@@ -297,6 +300,53 @@ impl Candidate {
             (Some(own), Some(other)) => own > other,
             _ => self.target.model != failed.target.model,
         }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Why nobody can be asked, in one sentence that names each provider; for the error of a plan without
+    /// candidates.
+    pub fn nobody(&self, model: &str) -> String {
+        if let Some(message) = &self.refused {
+            return message.clone();
+        }
+        let each: Vec<String> = self
+            .skipped
+            .iter()
+            .map(|skipped| format!("{}: {}", skipped.target.provider, skipped.why))
+            .collect();
+        match each.as_slice() {
+            [] => format!("no provider can serve \"{model}\": none is configured"),
+            each => format!("no provider can serve \"{model}\" ({})", each.join("; ")),
+        }
+    }
+}
+
+/// The plan for people, a line for each: candidates numbered in order, then those passed over.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rule) = &self.rule {
+            writeln!(f, "rule \"{rule}\" matches")?;
+        }
+        if let Some(effort) = &self.effort {
+            writeln!(f, "reasoning effort: {effort}")?;
+        }
+        if let Some(message) = &self.refused {
+            return writeln!(f, "refused: {message}");
+        }
+        if self.candidates.is_empty() {
+            writeln!(f, "nobody can be asked")?;
+        }
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            let dialect = candidate.dialect.as_str();
+            writeln!(f, "{}. {} in {dialect}: {}", at + 1, candidate.target, candidate.why)?;
+        }
+        for skipped in &self.skipped {
+            writeln!(f, "-  {}: {}", skipped.target, skipped.why)?;
+        }
+        Ok(())
     }
 }
 

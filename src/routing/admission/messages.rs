@@ -33,7 +33,7 @@ pub struct Ask {
 pub enum Verdict {
     /// Go.
     Granted(Grant),
-    /// Wait: [`Admission::wake`] will name the ticket.
+    /// Wait: [`Admission::wake`](super::Admission::wake) will name the ticket.
     Wait {
         /// Names the one who waits.
         ticket: Ticket,
@@ -44,7 +44,7 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// The right to one attempt. Given back by [`Admission::settle`], once; a second time does nothing.
+/// The right to one attempt. Given back by [`Admission::settle`](super::Admission::settle), once; a second time does nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Names it.

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::config::Target;
-use crate::dialect::Head;
+use crate::config::{Auth, Target};
 use crate::routing::Vital;
+use crate::routing::rules::asks_for_wide_window;
 use crate::routing::table::{Row, Usable};
 use crate::routing::why::{Blocked, Demotion, Need, WhyNot};
 
@@ -36,7 +36,7 @@ impl Verdicts {
         if self.standing.iter().any(|known| known.wish.row == wish.row && known.wish.model == wish.model) {
             return;
         }
-        match fitness(row, &wish.model, &inputs.facts.head) {
+        match fitness(inputs, row, &wish.model) {
             Ok(demoted) => {
                 let vital = (inputs.vital)(wish.row, &wish.model);
                 let blocked = blocked(&vital, row.max_concurrent, inputs.now);
@@ -53,9 +53,13 @@ impl Verdicts {
 }
 
 /// Whether the provider may and can serve the request at all; if so, what counts against it.
-fn fitness(row: &Row, model: &str, head: &Head) -> Result<Option<Demotion>, WhyNot> {
+fn fitness(inputs: &Inputs<'_>, row: &Row, model: &str) -> Result<Option<Demotion>, WhyNot> {
+    let head = &inputs.facts.head;
     if row.usable != Usable::Ready {
         return Err(WhyNot::Unusable(row.usable.clone()));
+    }
+    if row.auth == Auth::Caller && !inputs.credential {
+        return Err(WhyNot::NoCredential);
     }
     if model.is_empty() {
         return Err(WhyNot::NoModel);
@@ -79,7 +83,7 @@ fn fitness(row: &Row, model: &str, head: &Head) -> Result<Option<Demotion>, WhyN
             }
         }
     }
-    if let Some(window) = can.context_window {
+    if let Some(window) = row.window(asks_for_wide_window(&head.model)) {
         let input = head.estimated_tokens;
         if input > window {
             return Err(WhyNot::Window { input, window });
