@@ -1,3 +1,18 @@
-//! The tree of actors.
+//! The tree: one file for each actor, each with what it owns, its messages, its state and its handler. What is
+//! drawn here is drawn for people in `actors.md`.
+//!
+//! Nothing here knows a front: what serves a connection is handed in from above.
 
+pub mod config;
+pub mod directory;
+pub mod http_front;
+pub mod mcp_front;
+pub mod provider;
+pub mod providers;
+pub mod router;
+pub mod simulator;
 pub mod status;
+pub mod tree;
+
+pub use directory::{Directory, Entry};
+pub use tree::Tree;

@@ -1,1 +1,23 @@
-//! Room: cells.
+//! What survives a restart: plain shared facts, made before the tree and lent to each incarnation.
+//!
+//! A cell is written by the living incarnation of its actor alone; the exceptions are the counts that a
+//! request's own task keeps by ownership (an open lease, an open request), which must be right whoever died.
+
+mod config;
+mod lease;
+mod listener;
+mod probe;
+mod provider;
+mod requests;
+mod routes;
+mod view;
+pub mod upstream;
+
+pub use config::ConfigCell;
+pub use lease::{Lease, Outcome, Refusal};
+pub use listener::ListenerCell;
+pub use probe::Health;
+pub use provider::{Admitted, ProviderCell, Setup};
+pub use requests::{OpenRequest, Requests};
+pub use routes::RoutesCell;
+pub use view::ProviderView;

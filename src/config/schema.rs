@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub struct ProviderId(pub Arc<str>);
 
 /// Everything that a user may write.
-#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the daemon listens, and how much it takes in.
@@ -26,8 +26,8 @@ pub struct Config {
     /// The providers, by name.
     pub providers: BTreeMap<ProviderId, Provider>,
     /// Aliases: a model name or glob that callers use, and the targets to try for it, in order.
-    #[serde(deserialize_with = "aliases")]
-    #[schemars(with = "BTreeMap<String, Vec<String>>")]
+    #[serde(deserialize_with = "aliases", serialize_with = "write_aliases")]
+    #[schemars(with = "BTreeMap<String, Targets>")]
     pub models: Vec<Alias>,
     /// How candidates are chosen, retried and replaced.
     pub routing: Routing,
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// `[server]`: where the daemon listens, and how much it takes in.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// The address to listen on. Anything but loopback needs `token_file`.
@@ -64,7 +64,7 @@ pub struct Server {
 }
 
 /// `[providers.NAME]`: one upstream, with its keys, limits, health check and deadlines.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// What the upstream is.
@@ -120,8 +120,8 @@ pub struct Provider {
     /// Its deadlines.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// Headers added to each request, for servers that ask for them.
-    #[serde(default)]
+    /// Headers added to each request, for servers that ask for them. Never shown: they may hold credentials.
+    #[serde(default, serialize_with = "write_masked")]
     pub headers: BTreeMap<String, String>,
 }
 
@@ -203,7 +203,7 @@ pub struct Limits {
 }
 
 /// The active health check of a provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Health {
     /// How often to probe; 0 means never.
@@ -217,7 +217,7 @@ pub struct Health {
 }
 
 /// Deadlines of one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// To connect, TLS included.
@@ -247,6 +247,14 @@ pub struct Alias {
     pub targets: Vec<Target>,
 }
 
+/// The targets of an alias as written: one, or several in order.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Targets {
+    One(String),
+    Many(Vec<String>),
+}
+
 /// `provider/model`. The model may hold further slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -257,7 +265,7 @@ pub struct Target {
 }
 
 /// `[routing]`: how candidates are chosen, retried and replaced.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Routing {
     /// Where a model goes that nobody lists.
@@ -310,7 +318,7 @@ pub enum Strategy {
 }
 
 /// `[routing.score]`: what counts how much for the `score` strategy.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreWeights {
     /// The tier.
@@ -324,7 +332,7 @@ pub struct ScoreWeights {
 }
 
 /// `[[routing.rules]]`: what it matches, and what it then sets.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Shown in explanations.
@@ -366,7 +374,7 @@ pub enum Role {
 }
 
 /// `[cache]`: the cache of whole answers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// Off by default.
@@ -381,7 +389,7 @@ pub struct Cache {
 }
 
 /// `[logging]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
     /// A level, or a filter such as `info,cproxy::exchange=debug`.
@@ -410,7 +418,7 @@ pub enum LogFormat {
 }
 
 /// `[mcp]`.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mcp {
     /// Whether MCP tools may change the daemon (reload, enable or disable providers).
@@ -420,7 +428,7 @@ pub struct Mcp {
 }
 
 /// `[faults]`: fault injection, off by default.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Whether faults can be injected at all.
@@ -432,7 +440,7 @@ pub struct Faults {
 }
 
 /// `[ledger]`: usage and cost.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ledger {
     /// Whether usage is kept on disk.
@@ -550,6 +558,23 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size if size >= 1 << 30 && size % (1 << 30) == 0 => write!(f, "{}GiB", size >> 30),
+            size if size >= 1 << 20 && size % (1 << 20) == 0 => write!(f, "{}MiB", size >> 20),
+            size if size >= 1 << 10 && size % (1 << 10) == 0 => write!(f, "{}KiB", size >> 10),
+            size => write!(f, "{size}B"),
+        }
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 // === defaults ===
 
 fn one() -> u32 {
@@ -647,18 +672,11 @@ fn aliases<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Alia
         }
 
         fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Vec<Alias>, A::Error> {
-            #[derive(Deserialize)]
-            #[serde(untagged)]
-            enum OneOrMany {
-                One(String),
-                Many(Vec<String>),
-            }
-
             let mut aliases = Vec::new();
-            while let Some((pattern, targets)) = map.next_entry::<String, OneOrMany>()? {
+            while let Some((pattern, targets)) = map.next_entry::<String, Targets>()? {
                 let targets = match targets {
-                    OneOrMany::One(target) => vec![target],
-                    OneOrMany::Many(targets) => targets,
+                    Targets::One(target) => vec![target],
+                    Targets::Many(targets) => targets,
                 };
                 let targets = targets
                     .iter()
@@ -675,4 +693,20 @@ fn aliases<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Alia
     }
 
     deserializer.deserialize_map(InOrder)
+}
+
+/// Writes `[models]` in its order.
+fn write_aliases<S: serde::Serializer>(aliases: &[Alias], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(aliases.iter().map(|alias| {
+        let targets: Vec<String> = alias.targets.iter().map(Target::to_string).collect();
+        (&alias.pattern, targets)
+    }))
+}
+
+/// Writes the names of headers, and nothing of their values.
+fn write_masked<S: serde::Serializer>(
+    headers: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.keys().map(|name| (name, "•••")))
 }

@@ -1,11 +1,19 @@
 //! One scan of a Messages body for the few facts that routing needs, and the splice that changes its model.
 //!
 //! The scan validates that the body is one JSON object, finds the byte span of the model's name, and keeps
-//! nothing else of the body; the bytes stay as they came.
+//! nothing else of the body; the bytes stay as they came. Of a key that comes twice in one object the last
+//! counts, as in nearly every JSON parser; that is also the one that the splice replaces.
+//!
+//! Sources: RFC 8259 (JSON); Anthropic API reference, "Messages" (fields and content blocks).
+
+mod lexer;
+mod scanner;
 
 use std::ops::Range;
 
 use bytes::Bytes;
+
+use super::tokens;
 
 /// The facts of a request that routing needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,17 +70,91 @@ pub enum BodyError {
 /// Nesting beyond this is refused: no real request comes near it.
 pub const MAX_DEPTH: usize = 128;
 
+/// A field of the body, while the scan goes on.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Field<T> {
+    /// Not there, or `null` where that means the same.
+    #[default]
+    Absent,
+    /// There, but not what it should be.
+    Wrong,
+    /// There.
+    Is(T),
+}
+
 /// Reads the head of a Messages body (`model` and `messages` are required).
-pub fn scan(_body: &[u8]) -> Result<Head, BodyError> {
-    todo!("room: dialect")
+pub fn scan(body: &[u8]) -> Result<Head, BodyError> {
+    let found = scanner::scan(body)?;
+    let estimated_tokens = found.tokens();
+    let (model_span, model) = found.model.required("model", "a valid string")?;
+    found.messages.required("messages", "a valid list")?;
+    let tools = found.tools.optional("tools", "a valid list")?.unwrap_or_default();
+    Ok(Head {
+        model,
+        model_span,
+        stream: found.stream.optional("stream", "a valid boolean")?.unwrap_or(false),
+        max_tokens: found.max_tokens.optional("max_tokens", "a valid integer")?,
+        tools: tools.count,
+        images: found.content.images,
+        documents: found.content.documents,
+        thinking: found.thinking,
+        web_search: tools.web_search,
+        estimated_tokens,
+        session: found.user_id.as_deref().and_then(session),
+    })
+}
+
+/// The estimate of [`scan`] alone, for any body: never 0, never an error.
+pub(super) fn count(body: &[u8]) -> u64 {
+    scanner::scan(body).map_or_else(|_| tokens::of_bytes(body), |found| found.tokens())
 }
 
 /// The same body with another model: all other bytes stay as they are.
 pub fn splice_model(body: &Bytes, span: &Range<usize>, model: &str) -> Bytes {
     let quoted = serde_json::Value::from(model).to_string();
-    let mut out = Vec::with_capacity(body.len() + quoted.len());
-    out.extend_from_slice(&body[..span.start]);
+    let before = body.get(..span.start).unwrap_or_default();
+    let after = body.get(span.end..).unwrap_or_default();
+    let mut out = Vec::with_capacity(before.len() + quoted.len() + after.len());
+    out.extend_from_slice(before);
     out.extend_from_slice(quoted.as_bytes());
-    out.extend_from_slice(&body[span.end..]);
+    out.extend_from_slice(after);
     Bytes::from(out)
 }
+
+/// The session in `metadata.user_id`: Claude Code writes a JSON object with a `session_id` there, in older
+/// versions `user_<hash>_account_<id>_session_<uuid>`.
+pub fn session(user_id: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct UserId {
+        session_id: String,
+    }
+    let session = if user_id.trim_start().starts_with('{') {
+        serde_json::from_str::<UserId>(user_id).ok()?.session_id
+    } else {
+        user_id.rsplit_once("_session_")?.1.to_owned()
+    };
+    (!session.is_empty() && session.len() <= 200).then_some(session)
+}
+
+// === impl Field ===
+
+impl<T> Field<T> {
+    fn required(self, field: &'static str, expected: &'static str) -> Result<T, BodyError> {
+        match self {
+            Field::Is(value) => Ok(value),
+            Field::Absent => Err(BodyError::Missing(field)),
+            Field::Wrong => Err(BodyError::WrongType { field, expected }),
+        }
+    }
+
+    fn optional(self, field: &'static str, expected: &'static str) -> Result<Option<T>, BodyError> {
+        match self {
+            Field::Is(value) => Ok(Some(value)),
+            Field::Absent => Ok(None),
+            Field::Wrong => Err(BodyError::WrongType { field, expected }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,18 @@
 //! Each dialect's folder has the same files: `types`, `request`, `response`, `stream`, `error`.
 
 pub mod anthropic;
+pub mod carrier;
 pub mod fault;
 pub mod head;
+pub mod json;
+pub mod names;
 pub mod openai_chat;
 pub mod part;
+pub mod retry_after;
+pub mod schema;
 pub mod sse;
 pub mod table;
+pub mod tokens;
 pub mod usage;
 
 pub use fault::{Fault, FaultKind, Phase};

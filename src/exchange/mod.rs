@@ -1,11 +1,38 @@
-//! The life of a request: route, admit, exchange, settle. Reads top down as it happens.
+//! The life of a request: route, admit, exchange, settle. Reads top down as it happens, in [`life`].
 //!
 //! A request is a small supervisor of its own: an attempt at an upstream is its child, a failed attempt is a
 //! dead child, and the strategy is "restart with the next candidate". No actor ever carries a byte of an
 //! answer; the request's own task does.
 
 pub mod answer;
+mod attempt;
+mod count;
+mod gate;
+mod life;
+mod outgoing;
+mod pipe;
+mod relay;
 pub mod request;
+mod settle;
+
+use std::sync::Arc;
+
+use crate::actors::Directory;
 
 pub use answer::{Answer, AnswerBody, Served};
 pub use request::{Credential, Front, Request, RequestId};
+
+/// Runs requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Exchange {
+    directory: Arc<Directory>,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// An exchange over the providers of this directory.
+    pub fn new(directory: Arc<Directory>) -> Exchange {
+        Exchange { directory }
+    }
+}

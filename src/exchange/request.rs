@@ -61,6 +61,28 @@ pub struct Credential {
 
 // === impl RequestId ===
 
+impl RequestId {
+    /// A new one.
+    pub fn new() -> RequestId {
+        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let (high, low): (u64, u64) = rand::random();
+        let mut bits = u128::from(high) << 64 | u128::from(low);
+        let mut text = String::with_capacity(28);
+        text.push_str("req_");
+        for _ in 0..24 {
+            text.push(char::from(ALPHABET[(bits & 31) as usize]));
+            bits >>= 5;
+        }
+        RequestId(Arc::from(text))
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> RequestId {
+        RequestId::new()
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,1 +1,3 @@
-//! Room: telemetry.
+//! Logs, redaction, metrics: what is seen of the daemon from outside, apart from its status.
+
+pub mod logs;

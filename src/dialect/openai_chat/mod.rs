@@ -1,1 +1,20 @@
 //! The Chat Completions dialect.
+//!
+//! [`request`] writes requests, [`stream`] and [`response`] read answers, [`error`] reads errors, [`rectify`]
+//! says what a second try would do differently.
+
+mod arguments;
+mod calls;
+pub mod error;
+mod overflow;
+mod reasoning;
+pub mod rectify;
+pub mod request;
+pub mod response;
+pub mod stream;
+pub(crate) mod types;
+pub(crate) mod write;
+
+pub use rectify::{Rectify, rectify};
+pub use request::{RequestError, Target, Translated, Translation, from_messages};
+pub use stream::{Context, Reader};

@@ -1,1 +1,82 @@
-//! The HTTP front.
+//! The HTTP front: `/v1/messages` and what belongs to it, `/mcp`, `/health`, `/status`.
+//!
+//! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
+//! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
+
+mod admin;
+mod body;
+mod guard;
+mod messages;
+mod models;
+mod respond;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+pub use guard::Guard;
+
+use crate::front::Daemon;
+
+/// Most bytes of a request's body. Source: Anthropic API reference, "Errors" (request size limits).
+pub const MAX_BODY: usize = 32 << 20;
+
+/// How long a caller may take to send its headers, and then its body.
+pub const READ_LIMIT: Duration = Duration::from_secs(30);
+
+/// Most bytes of a request's headers.
+const MAX_HEADERS: usize = 64 << 10;
+
+/// What the handlers share.
+pub type Shared = Arc<Daemon>;
+
+/// All routes of the daemon.
+pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
+    let guard = Guard::new(daemon.token());
+    let mut routes = Router::new()
+        .route("/v1/messages", post(messages::create).fallback(respond::method_not_allowed))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens).fallback(respond::method_not_allowed))
+        .route("/v1/models", get(models::list).fallback(respond::method_not_allowed))
+        .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
+        .route("/health", get(admin::health).fallback(respond::method_not_allowed))
+        .route("/status", get(admin::status).fallback(respond::method_not_allowed))
+        .route("/api/hello", any(admin::hello))
+        .route("/", any(admin::root))
+        .fallback(respond::no_such_path)
+        .with_state(daemon);
+    if let Some(mcp) = mcp {
+        routes = routes.merge(mcp);
+    }
+    routes.layer(axum::middleware::from_fn_with_state(guard, guard::check))
+}
+
+/// Serves one connection until it ends, or until `stop` asks it to finish what it has.
+pub async fn serve_connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+    // Without this, a small write waits for the acknowledgement of the one before: 40 ms to the first token.
+    let _ = stream.set_nodelay(true);
+    let service = TowerToHyperService::new(routes);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_LIMIT)
+        .max_buf_size(MAX_HEADERS.max(128 << 10))
+        .max_headers(128)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}

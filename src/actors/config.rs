@@ -1,0 +1,187 @@
+//! The config actor.
+//!
+//! Owns: the watch on config.toml and the key files, and the debounce. Its cell holds the config in force. A config
+//! that can't be read or is not valid never replaces it: the reason goes to the log, to the status and to whoever
+//! asked for the reload.
+//!
+//! Watches the folders, not the files, since editors write a new file and rename it; and looks at the content by
+//! itself now and then, since a watch can miss what a network folder or a container mount does.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::Directory;
+use super::providers::ProvidersMessage;
+use crate::config::Loaded;
+use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::{Me, Reply, Worker};
+
+/// Events of a save come in bursts; they count as one when this quiet.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How often the content is looked at without an event.
+const POLL: Duration = Duration::from_secs(30);
+
+/// Reads the config again, from its file and the environment. Handed in from the command line, which knows where.
+pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
+
+/// What the config actor is told.
+#[derive(Debug)]
+pub enum ConfigMessage {
+    /// Read the config again now; answers with the generation in force, or why it was refused.
+    Reload(Option<Reply<Result<u64, String>>>),
+    /// Read the config, say what would change, and leave the one in force as it is.
+    Validate(Reply<Result<String, String>>),
+    /// From its watch: something changed.
+    Touched,
+    /// From its timers: look whether something changed; the number says which burst it belongs to.
+    Look(Option<u64>),
+    /// From its reading task: what was read, and who waits for the result.
+    Read(Box<Result<Loaded, String>>, Option<Reply<Result<u64, String>>>),
+}
+
+/// What every incarnation is made from.
+#[derive(Clone)]
+pub struct Seat {
+    /// Where the others live; its cell is in it.
+    pub directory: Arc<Directory>,
+    /// Reads the config again.
+    pub load: Load,
+}
+
+/// One incarnation.
+pub struct ConfigActor {
+    seat: Seat,
+    bursts: u64,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Worker for ConfigActor {
+    type Message = ConfigMessage;
+    type Seat = Seat;
+
+    fn start(seat: &Seat, me: &mut Me<ConfigMessage>) -> Result<ConfigActor, String> {
+        let address = me.address().clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = address.cast(ConfigMessage::Touched); // gone: the next incarnation watches
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"))
+            .ok();
+        let mut actor = ConfigActor { seat: seat.clone(), bursts: 0, watcher, watched: BTreeSet::new() };
+        actor.watch(&seat.directory.config_cell.get());
+        me.after(POLL, ConfigMessage::Look(None));
+        Ok(actor)
+    }
+
+    fn handle(&mut self, message: ConfigMessage, me: &mut Me<ConfigMessage>) {
+        match message {
+            ConfigMessage::Reload(reply) => self.read(me, reply),
+            ConfigMessage::Validate(reply) => {
+                let (load, cell) = (self.seat.load.clone(), self.seat.directory.config_cell.get());
+                me.spawn(async move {
+                    let read = tokio::task::spawn_blocking(move || load()).await;
+                    let result = read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")));
+                    let _ = reply.send(result.map(|loaded| crate::config::diff(&cell, &loaded).summary()));
+                });
+            }
+            ConfigMessage::Touched => {
+                self.bursts += 1;
+                me.after(DEBOUNCE, ConfigMessage::Look(Some(self.bursts)));
+            }
+            ConfigMessage::Look(Some(burst)) if burst != self.bursts => {} // more came since
+            ConfigMessage::Look(burst) => {
+                self.read(me, None);
+                if burst.is_none() {
+                    me.after(POLL, ConfigMessage::Look(None));
+                }
+            }
+            ConfigMessage::Read(result, reply) => {
+                let result = self.take_up(*result, reply.is_some());
+                if let Some(reply) = reply {
+                    let _ = reply.send(result); // the asker may have gone
+                }
+            }
+        }
+    }
+
+    fn name(message: &ConfigMessage) -> &'static str {
+        match message {
+            ConfigMessage::Reload(_) => "Reload",
+            ConfigMessage::Validate(_) => "Validate",
+            ConfigMessage::Touched => "Touched",
+            ConfigMessage::Look(_) => "Look",
+            ConfigMessage::Read(..) => "Read",
+        }
+    }
+}
+
+// === impl ConfigActor ===
+
+impl ConfigActor {
+    /// Reads the config in a task of its own, since files may be slow.
+    fn read(&self, me: &mut Me<ConfigMessage>, reply: Option<Reply<Result<u64, String>>>) {
+        let (load, address) = (self.seat.load.clone(), me.address().clone());
+        me.spawn(async move {
+            let result = match tokio::task::spawn_blocking(move || load()).await {
+                Ok(result) => result,
+                Err(error) => Err(format!("reading the config failed: {error}")),
+            };
+            let _ = address.cast(ConfigMessage::Read(Box::new(result), reply)); // gone: the asker is told by the drop
+        });
+    }
+
+    /// Takes up what was read, if it is good and other than the config in force.
+    fn take_up(&mut self, read: Result<Loaded, String>, asked: bool) -> Result<u64, String> {
+        let directory = self.seat.directory.clone();
+        let cell = &directory.config_cell;
+        match read {
+            Ok(loaded) => {
+                if *cell.get() == loaded {
+                    cell.accepted();
+                    return Ok(cell.generation());
+                }
+                self.watch(&loaded);
+                let generation = cell.replace(loaded);
+                tracing::info!(generation, "took up a changed config");
+                // Lost if the supervisor is just away: its next incarnation reads the cell.
+                directory.providers.cast(SupervisorMessage::Tell(ProvidersMessage::Apply));
+                Ok(generation)
+            }
+            Err(reason) => {
+                if asked || *cell.last_reload() != reason {
+                    tracing::error!(reason, "the changed config is refused; the one in force stays");
+                }
+                cell.refused(reason.clone());
+                Err(reason)
+            }
+        }
+    }
+
+    /// Watches the folders of all files that the config was read from.
+    fn watch(&mut self, loaded: &Loaded) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let folders: BTreeSet<PathBuf> = loaded
+            .files_to_watch
+            .iter()
+            .filter_map(|file| file.parent())
+            .map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+            .collect();
+        for gone in self.watched.difference(&folders) {
+            let _ = watcher.unwatch(gone); // it may have been removed
+        }
+        for new in folders.difference(&self.watched) {
+            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
+                tracing::debug!(%error, folder = %new.display(), "a folder can't be watched");
+            }
+        }
+        self.watched = folders;
+    }
+}

@@ -1,0 +1,117 @@
+//! Where everybody lives: the slots of the tree's roles and the cells that survive them. Made before the tree,
+//! shared by all; holds no logic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::config::ConfigMessage;
+use super::http_front::HttpFrontMessage;
+use super::mcp_front::McpFrontMessage;
+use super::provider::ProviderMessage;
+use super::providers::{Connect, ProvidersMessage};
+use super::router::RouterMessage;
+use super::simulator::SimulatorMessage;
+use crate::cells::{ConfigCell, ListenerCell, ProviderCell, Requests, RoutesCell};
+use crate::config::{Loaded, ProviderId};
+use crate::routing::{Table, Vital};
+use crate::runtime::supervisor::SupervisorMessage;
+use crate::runtime::{Interrupt, Place, Random, Slot, State, clock};
+
+/// All slots and cells of one daemon.
+pub struct Directory {
+    /// The root supervisor.
+    pub root: Arc<Slot<SupervisorMessage<()>>>,
+    /// The config actor.
+    pub config: Arc<Slot<ConfigMessage>>,
+    /// The supervisor of the providers.
+    pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
+    /// The router.
+    pub router: Arc<Slot<RouterMessage>>,
+    /// The HTTP front.
+    pub http: Arc<Slot<HttpFrontMessage>>,
+    /// The MCP front.
+    pub mcp: Arc<Slot<McpFrontMessage>>,
+    /// The embedded simulator.
+    pub simulator: Arc<Slot<SimulatorMessage>>,
+    /// The config in force.
+    pub config_cell: ConfigCell,
+    /// The providers that there are, by name. Written by the supervisor of the providers.
+    pub entries: ArcSwap<BTreeMap<ProviderId, Arc<Entry>>>,
+    /// What the router published last, with the providers in the order of the table's rows.
+    pub published: ArcSwap<Published>,
+    /// The listening socket.
+    pub listener: ListenerCell,
+    /// Affinity, turns and overrides: what the router keeps beside its table.
+    pub routes: RoutesCell,
+    /// Makes a provider's way to the network.
+    pub connect: Connect,
+    /// Open requests, and counts.
+    pub requests: Arc<Requests>,
+    /// Randomness.
+    pub random: Arc<Random>,
+    /// The fault plan, if faults are enabled.
+    pub interrupt: Option<Arc<dyn Interrupt>>,
+    /// When the daemon started.
+    pub started: Instant,
+}
+
+/// One provider: where its actor lives, and what survives it.
+pub struct Entry {
+    /// Where its actor lives.
+    pub slot: Arc<Slot<ProviderMessage>>,
+    /// What survives it.
+    pub cell: Arc<ProviderCell>,
+}
+
+/// The router's table, and the providers in the order of its rows.
+#[derive(Default)]
+pub struct Published {
+    /// The table.
+    pub table: Table,
+    /// The providers of its rows.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+// === impl Directory ===
+
+impl Directory {
+    /// The directory of a daemon that is about to start: empty slots, cells with the first config.
+    pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
+        let directory = Directory {
+            root: Slot::new("root"),
+            config: Slot::new("root/config"),
+            providers: Slot::new("root/providers"),
+            router: Slot::new("root/router"),
+            http: Slot::new("root/http"),
+            mcp: Slot::new("root/mcp"),
+            simulator: Slot::new("root/simulator"),
+            config_cell: ConfigCell::new(loaded),
+            entries: ArcSwap::default(),
+            published: ArcSwap::default(),
+            routes: RoutesCell::new(clock::now()),
+            listener,
+            requests: Arc::default(),
+            random: Arc::new(random),
+            connect,
+            interrupt: None,
+            started: clock::now(),
+        };
+        // Made here, so that requests are served from the first moment.
+        super::providers::apply(&directory);
+        super::router::publish(&directory);
+        directory
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// What routing knows of the provider, for one model.
+    pub fn vital(&self, model: &str, now: Instant) -> Vital {
+        let alive = matches!(self.slot.vitals().state(), State::Running | State::Restarting);
+        self.cell.vital(model, alive, now)
+    }
+}

@@ -1,0 +1,160 @@
+//! A lease: the right to make one attempt at a provider. It returns by its drop, whoever died.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ProviderCell;
+use super::provider::Setup;
+use super::upstream::Upstream;
+use crate::config::secret::Key;
+use crate::config::{Target, Timeouts};
+use crate::dialect::{Fault, FaultKind, Usage};
+use crate::routing::admission::{self, Ended, Grant, RefusalKind};
+use crate::routing::limits::Learned;
+
+/// Why an attempt is not admitted.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// Limits, breaker, keys or embargo stand against it.
+    Denied(admission::Refusal),
+    /// The provider has no key: what was looked for.
+    NoKey(String),
+    /// It is switched off.
+    Disabled,
+    /// Its actor did not answer in time.
+    Busy,
+    /// Its actor is down, or it is being removed.
+    Gone,
+}
+
+/// The right to make one attempt: the client, the key, the deadlines.
+pub struct Lease {
+    cell: Arc<ProviderCell>,
+    setup: Arc<Setup>,
+    grant: Grant,
+    admitted_at: Instant,
+    outcome: Outcome,
+}
+
+/// How an attempt ended, and what it showed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// How it ended; the default is that it was never sent.
+    pub ended: Ended,
+    /// Tokens, if the upstream said.
+    pub usage: Option<Usage>,
+    /// From admission to the first output.
+    pub first_output: Option<Duration>,
+    /// What the upstream said of its limits.
+    pub learned: Option<Learned>,
+}
+
+/// A lease that came back, before the actor has settled it.
+pub(super) struct Return {
+    pub(super) lease: u64,
+    pub(super) outcome: Outcome,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    pub(super) fn new(cell: Arc<ProviderCell>, setup: Arc<Setup>, grant: Grant, now: Instant) -> Lease {
+        Lease { cell, setup, grant, admitted_at: now, outcome: Outcome::default() }
+    }
+
+    /// The provider's setup at the moment of admission.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The way to the network.
+    pub fn upstream(&self) -> &Arc<dyn Upstream> {
+        &self.setup.upstream
+    }
+
+    /// The key to use, if the provider has keys.
+    pub fn key(&self) -> Option<&Key> {
+        self.setup.keys.iter().find(|key| *key.name() == self.grant.key_name)
+    }
+
+    /// The deadlines.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.setup.config.timeouts
+    }
+
+    /// When it was granted.
+    pub fn admitted_at(&self) -> Instant {
+        self.admitted_at
+    }
+
+    /// The request has been sent: from here on a drop means that the caller left.
+    pub fn sent(&mut self) {
+        self.outcome.ended = Ended::Abandoned;
+    }
+
+    /// Returns the lease, and says how the attempt ended.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome });
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("provider", &self.setup.id).finish_non_exhaustive()
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The attempt failed with this fault.
+    pub fn failed(fault: &Fault) -> Outcome {
+        let ended = Ended::Failed { kind: fault.kind, retry_after: fault.retry_after };
+        Outcome { ended, ..Outcome::default() }
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// As a fault, if no candidate is left.
+    pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
+        let kind = match &self {
+            Refusal::Denied(refusal) => match refusal.why {
+                RefusalKind::Embargo | RefusalKind::RateLimited => FaultKind::RateLimited,
+                RefusalKind::NoKeyLeft => FaultKind::Auth,
+                _ => FaultKind::Overloaded,
+            },
+            Refusal::NoKey(_) | Refusal::Disabled => FaultKind::Auth,
+            Refusal::Busy | Refusal::Gone => FaultKind::Overloaded,
+        };
+        let message = match &self {
+            Refusal::Denied(refusal) => format!("{target}: {}", refusal.in_words(now)),
+            Refusal::NoKey(looked_for) => format!("{target}: no key ({looked_for})"),
+            other => format!("{target}: {other}"),
+        };
+        let mut fault = Fault::new(kind, message);
+        if let Refusal::Denied(refusal) = &self {
+            fault.retry_after = refusal.ready_at.map(|at| at.saturating_duration_since(now));
+        }
+        fault
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Denied(refusal) => refusal.why.fmt(f),
+            Refusal::NoKey(_) => f.write_str("no key"),
+            Refusal::Disabled => f.write_str("disabled"),
+            Refusal::Busy => f.write_str("its actor is busy"),
+            Refusal::Gone => f.write_str("its actor is being restarted"),
+        }
+    }
+}

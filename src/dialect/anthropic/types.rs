@@ -1,0 +1,615 @@
+//! The request of Anthropic Messages, borrowed from the bytes it came in: read once, copied nowhere.
+//!
+//! Lists are open. A block is one struct with every field that any known block has; a field of the wrong type
+//! counts as absent, and a block or field that we don't know is no error. Whoever translates a block asks for
+//! the fields that its type needs. (Tagged enums would read each block into a buffer first, and would lose
+//! the borrow.)
+//!
+//! Source: Anthropic API reference, "Create a Message".
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A Messages request.
+#[derive(Debug, serde::Deserialize)]
+pub struct MessagesRequest<'a> {
+    /// The model that the caller named.
+    #[serde(borrow)]
+    pub model: Cow<'a, str>,
+    /// The limit on output. Zero is legal: fill the prompt cache, generate nothing.
+    #[serde(default)]
+    pub max_tokens: Option<u64>,
+    /// The conversation.
+    #[serde(borrow)]
+    pub messages: Vec<Message<'a>>,
+    /// The system prompt.
+    #[serde(borrow, default)]
+    pub system: Content<'a>,
+    /// Tools, of the client's and of the server's.
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    pub tools: Vec<Tool<'a>>,
+    /// Whether and which tool the model must call.
+    #[serde(borrow, default)]
+    pub tool_choice: Option<ToolChoice<'a>>,
+    /// Whether the caller wants a stream.
+    #[serde(default, deserialize_with = "nullable")]
+    pub stream: bool,
+    /// Strings that end the answer.
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    pub stop_sequences: Vec<Cow<'a, str>>,
+    /// Sampling temperature, as written.
+    #[serde(borrow, default)]
+    pub temperature: Option<&'a RawValue>,
+    /// Nucleus sampling, as written.
+    #[serde(borrow, default)]
+    pub top_p: Option<&'a RawValue>,
+    /// Top-k sampling, as written.
+    #[serde(borrow, default)]
+    pub top_k: Option<&'a RawValue>,
+    /// Reasoning.
+    #[serde(borrow, default)]
+    pub thinking: Option<Thinking<'a>>,
+    /// Effort and output format.
+    #[serde(borrow, default)]
+    pub output_config: Option<OutputConfig<'a>>,
+    /// The older spelling of `output_config.format`.
+    #[serde(borrow, default)]
+    pub output_format: Option<OutputFormat<'a>>,
+    /// Who asks.
+    #[serde(borrow, default)]
+    pub metadata: Option<Metadata<'a>>,
+    /// Capacity tier.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub service_tier: Option<Cow<'a, str>>,
+    /// An automatic cache marker on the last block.
+    #[serde(borrow, default)]
+    pub cache_control: Option<&'a RawValue>,
+    /// A conversation held by the server.
+    #[serde(borrow, default)]
+    pub thread: Option<Kind<'a>>,
+    /// A request to summarise the conversation.
+    #[serde(borrow, default)]
+    pub compaction: Option<&'a RawValue>,
+    /// Editing of the context by the server.
+    #[serde(borrow, default)]
+    pub context_management: Option<&'a RawValue>,
+    /// Remote MCP servers.
+    #[serde(borrow, default)]
+    pub mcp_servers: Option<&'a RawValue>,
+    /// A code execution container.
+    #[serde(borrow, default)]
+    pub container: Option<&'a RawValue>,
+    /// Fast mode.
+    #[serde(borrow, default)]
+    pub speed: Option<&'a RawValue>,
+    /// Where inference may run.
+    #[serde(borrow, default)]
+    pub inference_geo: Option<&'a RawValue>,
+    /// Models to fall back to.
+    #[serde(borrow, default)]
+    pub fallbacks: Option<&'a RawValue>,
+}
+
+/// One message.
+#[derive(Debug, serde::Deserialize)]
+pub struct Message<'a> {
+    /// `user`, `assistant` or `system`.
+    #[serde(borrow)]
+    pub role: Cow<'a, str>,
+    /// Its content.
+    #[serde(borrow, default)]
+    pub content: Content<'a>,
+    /// Of a system message: when it loses its force.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub clear_at: Option<Cow<'a, str>>,
+    /// Of a system message: a change of effort from here on.
+    #[serde(borrow, default)]
+    pub output_config: Option<OutputConfig<'a>>,
+}
+
+/// The content of a message, a system prompt or a tool result.
+#[derive(Debug, Default)]
+pub enum Content<'a> {
+    /// None, or null.
+    #[default]
+    None,
+    /// A string.
+    Text(Cow<'a, str>),
+    /// Blocks. (An object in place of a list counts as a list of one.)
+    Blocks(Vec<Block<'a>>),
+}
+
+/// One content block: the fields of all known types together.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct Block<'a> {
+    /// The block's type.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    pub kind: Option<Cow<'a, str>>,
+    /// Of `text`: the text.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub text: Option<Cow<'a, str>>,
+    /// Of `thinking`: the visible reasoning.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub thinking: Option<Cow<'a, str>>,
+    /// Of `thinking`: the signature.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub signature: Option<Cow<'a, str>>,
+    /// Of `redacted_thinking`: the encrypted reasoning.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub data: Option<Cow<'a, str>>,
+    /// Of `tool_use` and its kin: the call's id.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub id: Option<Cow<'a, str>>,
+    /// Of `tool_use` and its kin: the tool's name.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub name: Option<Cow<'a, str>>,
+    /// Of `tool_use` and its kin: the arguments, as written.
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+    /// Of `mcp_tool_use`: the server's name.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub server_name: Option<Cow<'a, str>>,
+    /// Of `tool_result` and its kin: the id of the call.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub tool_use_id: Option<Cow<'a, str>>,
+    /// Of `tool_result`: whether the tool failed.
+    #[serde(default, deserialize_with = "flag")]
+    pub is_error: bool,
+    /// Of `tool_result` and its kin, `search_result`, `compaction`: what is in it.
+    #[serde(borrow, default)]
+    pub content: Content<'a>,
+    /// Of `image` and `document` an object, of `search_result` a string.
+    #[serde(borrow, default)]
+    pub source: Source<'a>,
+    /// Of `document`, `search_result`, `web_search_result`: the title.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub title: Option<Cow<'a, str>>,
+    /// Of `web_search_result`: the address.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub url: Option<Cow<'a, str>>,
+    /// Of results that are errors: which.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub error_code: Option<Cow<'a, str>>,
+    /// Of `tool_reference`: the tool.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub tool_name: Option<Cow<'a, str>>,
+    /// Of `tool_addition` and `tool_removal`: the tool, as written.
+    #[serde(borrow, default)]
+    pub tool: Option<&'a RawValue>,
+    /// A cache marker, as written.
+    #[serde(borrow, default)]
+    pub cache_control: Option<&'a RawValue>,
+}
+
+/// Where an image's or a document's bytes are.
+#[derive(Debug, Default)]
+pub enum Source<'a> {
+    /// Nowhere.
+    #[default]
+    None,
+    /// A string: the source of a `search_result`.
+    Text(Cow<'a, str>),
+    /// An object.
+    Object(Box<SourceObject<'a>>),
+}
+
+/// The object form of a source.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct SourceObject<'a> {
+    /// `base64`, `url`, `file`, `text` or `content`.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    pub kind: Option<Cow<'a, str>>,
+    /// The media type.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub media_type: Option<Cow<'a, str>>,
+    /// The data: base64, or text.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub data: Option<Cow<'a, str>>,
+    /// The address.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub url: Option<Cow<'a, str>>,
+    /// A file at Anthropic.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub file_id: Option<Cow<'a, str>>,
+    /// Blocks in place of data.
+    #[serde(borrow, default)]
+    pub content: Content<'a>,
+}
+
+/// A tool.
+#[derive(Debug, serde::Deserialize)]
+pub struct Tool<'a> {
+    /// The type; absent or `custom` for the caller's own tools.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    pub kind: Option<Cow<'a, str>>,
+    /// The name; absent on toolsets.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub name: Option<Cow<'a, str>>,
+    /// What the tool does.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub description: Option<Cow<'a, str>>,
+    /// The arguments' JSON Schema, as written.
+    #[serde(borrow, default)]
+    pub input_schema: Option<&'a RawValue>,
+    /// Whether arguments must match the schema exactly.
+    #[serde(default, deserialize_with = "flag")]
+    pub strict: bool,
+    /// Whether the tool is hidden until something refers to it.
+    #[serde(default, deserialize_with = "flag")]
+    pub defer_loading: bool,
+    /// A cache marker, as written.
+    #[serde(borrow, default)]
+    pub cache_control: Option<&'a RawValue>,
+}
+
+/// Whether and which tool the model must call.
+#[derive(Debug, serde::Deserialize)]
+pub struct ToolChoice<'a> {
+    /// `auto`, `any`, `tool` or `none`.
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    /// The tool that `tool` means.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub name: Option<Cow<'a, str>>,
+    /// One call at most.
+    #[serde(default, deserialize_with = "flag")]
+    pub disable_parallel_tool_use: bool,
+}
+
+/// Reasoning.
+#[derive(Debug, serde::Deserialize)]
+pub struct Thinking<'a> {
+    /// `enabled`, `adaptive`, `disabled` or `between_tools`.
+    #[serde(borrow, rename = "type")]
+    pub kind: Cow<'a, str>,
+    /// Most tokens of reasoning.
+    #[serde(default)]
+    pub budget_tokens: Option<u64>,
+    /// How much of it is shown.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub display: Option<Cow<'a, str>>,
+}
+
+/// Effort and output format.
+#[derive(Debug, serde::Deserialize)]
+pub struct OutputConfig<'a> {
+    /// `low`, `medium`, `high`, `xhigh` or `max`.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub effort: Option<Cow<'a, str>>,
+    /// The format of the answer.
+    #[serde(borrow, default)]
+    pub format: Option<OutputFormat<'a>>,
+}
+
+/// The format of the answer.
+#[derive(Debug, serde::Deserialize)]
+pub struct OutputFormat<'a> {
+    /// `json_schema`.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    pub kind: Option<Cow<'a, str>>,
+    /// The schema, as written.
+    #[serde(borrow, default)]
+    pub schema: Option<&'a RawValue>,
+}
+
+/// Who asks.
+#[derive(Debug, serde::Deserialize)]
+pub struct Metadata<'a> {
+    /// The end user, as the caller names them.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub user_id: Option<Cow<'a, str>>,
+}
+
+/// An object of which only the type counts.
+#[derive(Debug, serde::Deserialize)]
+pub struct Kind<'a> {
+    /// The type.
+    #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+    pub kind: Option<Cow<'a, str>>,
+}
+
+/// A body that is no Messages request: which field, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+pub struct ParseError {
+    /// The field's path, as `messages.3.content.0.type`; empty for the whole body.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+// === impl MessagesRequest ===
+
+impl<'a> MessagesRequest<'a> {
+    /// Reads a body. An error names the field.
+    pub fn parse(body: &'a [u8]) -> Result<MessagesRequest<'a>, ParseError> {
+        serde_json::from_slice(body).map_err(|error| locate(body, &error))
+    }
+}
+
+// === impl Content ===
+
+impl<'a> Content<'a> {
+    /// The blocks; none for a string.
+    pub fn blocks(&self) -> &[Block<'a>] {
+        match self {
+            Content::Blocks(blocks) => blocks,
+            Content::None | Content::Text(_) => &[],
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Content<'a>, D::Error> {
+        struct ContentVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for ContentVisitor<'a> {
+            type Value = Content<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of content blocks")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Content<'a>, E> {
+                Ok(Content::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Content<'a>, E> {
+                Ok(Content::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Content<'a>, E> {
+                Ok(Content::None)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Content<'a>, A::Error> {
+                let mut blocks = Vec::new();
+                while let Some(block) = list.next_element()? {
+                    blocks.push(block);
+                }
+                Ok(Content::Blocks(blocks))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Content<'a>, A::Error> {
+                let block = Block::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Content::Blocks(vec![block]))
+            }
+        }
+
+        deserializer.deserialize_any(ContentVisitor(PhantomData))
+    }
+}
+
+// === impl Block ===
+
+impl Block<'_> {
+    /// The block's type; empty if it has none.
+    pub fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or_default()
+    }
+}
+
+// === impl Source ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Source<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Source<'a>, D::Error> {
+        struct SourceVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for SourceVisitor<'a> {
+            type Value = Source<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a source")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Source<'a>, E> {
+                Ok(Source::Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Source<'a>, E> {
+                Ok(Source::Text(Cow::Owned(text.to_owned())))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Source<'a>, E> {
+                Ok(Source::None)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Source<'a>, A::Error> {
+                let object = SourceObject::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Source::Object(Box::new(object)))
+            }
+        }
+
+        deserializer.deserialize_any(SourceVisitor(PhantomData))
+    }
+}
+
+// === lenient fields ===
+
+/// A string; anything else counts as absent.
+pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+    struct TextVisitor<'a>(PhantomData<&'a ()>);
+
+    impl<'de: 'a, 'a> Visitor<'de> for TextVisitor<'a> {
+        type Value = Option<Cow<'a, str>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+            Ok(Some(Cow::Borrowed(text)))
+        }
+        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(Some(Cow::Owned(text.to_owned())))
+        }
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(None)
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(TextVisitor(PhantomData))
+}
+
+/// `true`; anything else counts as false.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+    Ok(raw.get() == "true")
+}
+
+/// A value, or null for the default.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+// === errors with a path ===
+
+/// The error with the path of the field at which the parser stopped. Walks the body once more; only errors pay.
+fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
+    let full = error.to_string();
+    let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message).to_owned();
+    if error.is_data() {
+        let offset = offset_of(body, error.line(), error.column());
+        ParseError { path: path_at(body, offset), message }
+    } else {
+        ParseError { path: String::new(), message: format!("the request body is not valid JSON: {full}") }
+    }
+}
+
+/// The byte offset of a line and column, both counted from one.
+fn offset_of(body: &[u8], line: usize, column: usize) -> usize {
+    let start = match line.checked_sub(2) {
+        None => 0,
+        Some(nth) => memchr::memchr_iter(b'\n', body).nth(nth).map_or(body.len(), |at| at + 1),
+    };
+    start.saturating_add(column).min(body.len())
+}
+
+/// The path of the innermost value that encloses an offset.
+fn path_at(body: &[u8], offset: usize) -> String {
+    enum Step {
+        Key(String),
+        Index(usize),
+    }
+    let mut steps: Vec<Step> = Vec::new();
+    let mut at = 0;
+    let mut expects_key = false;
+    while let Some(&byte) = body.get(at) {
+        // serde_json's column is one past the byte it looked at.
+        if at + 1 >= offset {
+            break;
+        }
+        match byte {
+            b'{' => {
+                steps.push(Step::Key(String::new()));
+                expects_key = true;
+            }
+            b'[' => {
+                steps.push(Step::Index(0));
+                expects_key = false;
+            }
+            b'}' | b']' => {
+                steps.pop();
+                expects_key = false;
+            }
+            b',' => {
+                expects_key = matches!(steps.last(), Some(Step::Key(_)));
+                if let Some(Step::Index(index)) = steps.last_mut() {
+                    *index += 1;
+                }
+            }
+            b'"' => {
+                let mut end = at + 1;
+                while let Some(&byte) = body.get(end) {
+                    match byte {
+                        b'\\' => end += 1,
+                        b'"' => break,
+                        _ => {}
+                    }
+                    end += 1;
+                }
+                if expects_key {
+                    if let Some(Step::Key(key)) = steps.last_mut() {
+                        *key = String::from_utf8_lossy(body.get(at + 1..end).unwrap_or_default()).into_owned();
+                    }
+                    expects_key = false;
+                }
+                at = end;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    let mut path = String::new();
+    for step in steps {
+        let step = match step {
+            Step::Key(key) if key.is_empty() => continue,
+            Step::Key(key) => key,
+            Step::Index(index) => index.to_string(),
+        };
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(&step);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn unknown_fields_and_blocks_are_no_errors() {
+        let body = br#"{"model":"m","new_field":{"a":[1]},"messages":[{"role":"user","content":[
+            {"type":"hologram","text":{"x":1},"source":"s","content":{"type":"y"},"id":7,"depth":[[]]},
+            {"type":"text","text":"hi","cache_control":{"type":"ephemeral"}}]}]}"#;
+        let request = MessagesRequest::parse(body).unwrap();
+        let blocks = request.messages[0].content.blocks();
+        assert_eq!(blocks[0].kind(), "hologram");
+        assert_eq!(blocks[0].text, None);
+        assert!(matches!(&blocks[1].text, Some(Cow::Borrowed("hi"))), "plain text is borrowed");
+        assert_eq!(blocks[1].cache_control.unwrap().get(), r#"{"type":"ephemeral"}"#);
+    }
+
+    #[test]
+    fn inputs_and_schemas_keep_their_bytes() {
+        let body = br#"{"model":"m","tools":[{"name":"t","input_schema":{"b":1, "a":2}}],"messages":[
+            {"role":"assistant","content":[{"type":"tool_use","id":"i","name":"t","input":{"z": 1,"a":[ ]}}]}]}"#;
+        let request = MessagesRequest::parse(body).unwrap();
+        assert_eq!(request.tools[0].input_schema.unwrap().get(), r#"{"b":1, "a":2}"#);
+        assert_eq!(request.messages[0].content.blocks()[0].input.unwrap().get(), r#"{"z": 1,"a":[ ]}"#);
+    }
+
+    #[test]
+    fn an_error_names_its_field() {
+        let error = |body: &str| MessagesRequest::parse(body.as_bytes()).unwrap_err();
+        let wrong = error(r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":5}]}"#);
+        assert_eq!(wrong.path, "messages.1.content");
+        assert!(wrong.to_string().starts_with("messages.1.content: invalid type"), "{wrong}");
+        let wrong = error("{\"model\":\"m\",\n \"messages\":[{\"role\":\"user\",\n\"content\":[{\"type\":\"text\"},7]}]}");
+        assert_eq!(wrong.path, "messages.0.content.1");
+        let wrong = error(r#"{"model":7,"messages":[]}"#);
+        assert_eq!(wrong.path, "model");
+        let wrong = error(r#"{"model":"m"}"#);
+        assert!(wrong.to_string().contains("missing field `messages`"), "{wrong}");
+        let wrong = error(r#"{"model":"m","messages":["#);
+        assert!(wrong.to_string().contains("not valid JSON"), "{wrong}");
+    }
+}

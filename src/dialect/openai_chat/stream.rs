@@ -1,0 +1,464 @@
+//! Chat Completions chunks, read into parts. Whole answers go the same way: as one chunk.
+//!
+//! Text and reasoning go on as they come; tool calls are held until the answer ends, since their fragments may
+//! be interleaved, their names late, and their arguments broken. An answer ends well only if the upstream gave a
+//! finish reason or `[DONE]`.
+//!
+//! Source: OpenAI API reference, "Chat", "Streaming".
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::calls::{Calls, Taken};
+use super::error;
+use super::reasoning::{Details, ThinkTags};
+use super::types::{Choice, Chunk, Delta, Piece};
+use crate::dialect::carrier::Carrier;
+use crate::dialect::names::NameMap;
+use crate::dialect::table::{Replay, Variant};
+use crate::dialect::part::Flow;
+use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, sse};
+
+/// What of the request a reader of the answer must know.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The upstream's row.
+    pub variant: &'static Variant,
+    /// The model that was asked, as the upstream calls it.
+    pub model: String,
+    /// The names that were changed.
+    pub names: NameMap,
+    /// The ids of calls that the conversation has used (hashes).
+    pub used_ids: Arc<[u64]>,
+    /// Whether the caller takes one call at most.
+    pub one_call: bool,
+    /// Input tokens, estimated, for upstreams that give no figures.
+    pub input_estimate: u64,
+}
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct Reader {
+    context: Context,
+    is_started: bool,
+    is_done: bool,
+    id: String,
+    calls: Calls,
+    details: Details,
+    tags: Option<ThinkTags>,
+    /// White space before the first text: it opens no block.
+    blanks: String,
+    has_text: bool,
+    /// A reasoning block is open, or was given and lacks its signature.
+    thinks: bool,
+    has_thought: bool,
+    /// The reasoning given since the last signature, where a carrier may refer to it.
+    shown: String,
+    /// Reasoning that came after the text began.
+    late: String,
+    refusal: Option<String>,
+    finish: Option<String>,
+    stop_string: Option<String>,
+    usage: Option<Usage>,
+    /// Bytes of output, for the estimate.
+    output_bytes: usize,
+}
+
+/// Most bytes of reasoning that are held back.
+const MAX_HELD: usize = 16 << 20;
+
+// === impl Context ===
+
+impl Context {
+    /// The context of a request that changed no names.
+    pub fn new(variant: &'static Variant, model: &str) -> Context {
+        Context {
+            variant,
+            model: model.to_owned(),
+            names: NameMap::default(),
+            used_ids: Arc::default(),
+            one_call: false,
+            input_estimate: 0,
+        }
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// A reader at the start of an answer.
+    pub fn new(context: Context) -> Reader {
+        let tags = context.variant.think_tags.then(ThinkTags::default);
+        Reader {
+            context,
+            is_started: false,
+            is_done: false,
+            id: String::new(),
+            calls: Calls::default(),
+            details: Details::default(),
+            tags,
+            blanks: String::new(),
+            has_text: false,
+            thinks: false,
+            has_thought: false,
+            shown: String::new(),
+            late: String::new(),
+            refusal: None,
+            finish: None,
+            stop_string: None,
+            usage: None,
+            output_bytes: 0,
+        }
+    }
+
+    /// Whether the finish reason and the figures are there: if an upstream then leaves its connection open, the
+    /// answer can be ended.
+    pub fn is_complete(&self) -> bool {
+        self.finish.is_some() && self.usage.is_some()
+    }
+
+    /// How many bytes of output were read, those held back included: a sign of life while a long tool call is
+    /// being written and no part is given.
+    pub fn bytes_read(&self) -> usize {
+        self.output_bytes
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// Takes the text of one chunk, or of a whole answer.
+    pub(super) fn chunk(&mut self, data: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        let chunk: Chunk<'_> = match serde_json::from_str(data) {
+            Ok(chunk) => chunk,
+            Err(_) if data.starts_with('[') => return self.failed(data, sink),
+            Err(cause) => {
+                return Err(Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}")));
+            }
+        };
+        if let Some(usage) = chunk.usage.as_ref().and_then(|usage| usage.usage()) {
+            self.usage = Some(usage);
+        }
+        let fails = chunk.error.is_some_and(is_truthy) || chunk.object.as_deref() == Some("error");
+        if fails {
+            return self.failed(data, sink);
+        }
+        let Some(choice) = chunk.choices.iter().find(|choice| choice.index.0.unwrap_or(0) == 0) else {
+            return Ok(Flow::More);
+        };
+        if choice.error.is_some_and(is_truthy) {
+            return self.failed(choice.error.map(RawValue::get).unwrap_or_default(), sink);
+        }
+        self.start(&chunk, sink);
+        self.choice(choice, sink)
+    }
+
+    fn start(&mut self, chunk: &Chunk<'_>, sink: &mut dyn Sink) {
+        if self.is_started {
+            return;
+        }
+        self.is_started = true;
+        self.id = chunk.id.as_deref().unwrap_or_default().to_owned();
+        let usage =
+            Usage { input: self.context.input_estimate, output: 1, estimated: true, ..Usage::default() };
+        sink.part(Part::Start {
+            id: Cow::Borrowed(&self.id),
+            model: Cow::Borrowed(chunk.model.as_deref().unwrap_or_default()),
+            usage: Some(usage),
+        });
+    }
+
+    fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        let flow = match choice.delta.as_ref().or(choice.message.as_ref()) {
+            Some(delta) => self.delta(delta, sink)?,
+            None => Flow::More,
+        };
+        if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
+            if self.finish.as_deref().is_none_or(|known| known == "stop") {
+                self.finish = Some(reason.to_owned());
+            }
+            if let Some(stop) = choice.stop_reason.as_deref() {
+                self.stop_string = Some(stop.to_owned());
+            }
+        }
+        Ok(flow)
+    }
+
+    fn delta(&mut self, delta: &Delta<'_>, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        self.reasoning_of(delta, sink)?;
+        for piece in &delta.content.0 {
+            match piece {
+                Piece::Thinking(text) => self.thought(text, sink)?,
+                Piece::Text(text) => self.content(text, sink)?,
+            }
+        }
+        if let Some(refusal) = delta.refusal.as_deref().filter(|refusal| !refusal.is_empty()) {
+            self.refusal.get_or_insert_default().push_str(refusal);
+            self.text(refusal, sink);
+        }
+        for piece in &delta.tool_calls {
+            if self.calls.add(piece)? == Taken::Stuck {
+                return self.stuck(sink);
+            }
+        }
+        if let Some(function) = &delta.function_call {
+            let function = super::types::Function { name: function.name.clone(), arguments: function.arguments };
+            let piece = super::types::CallPiece { function: Some(function), ..Default::default() };
+            if self.calls.add(&piece)? == Taken::Stuck {
+                return self.stuck(sink);
+            }
+        }
+        let google = delta.extra_content.as_ref().and_then(|extra| extra.google.as_ref());
+        if let Some(signature) = google.and_then(|google| google.thought_signature.as_deref()) {
+            self.calls.sign_first(signature);
+        }
+        Ok(Flow::More)
+    }
+
+    /// The reasoning of a delta, from the first field that has any. Servers may say it in two at once.
+    fn reasoning_of(&mut self, delta: &Delta<'_>, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let keeps = self.context.variant.replay == Replay::Details;
+        let mut has_detail = false;
+        for detail in &delta.reasoning_details {
+            let text = detail.text.as_deref().or(detail.summary.as_deref()).unwrap_or_default();
+            has_detail |= !text.is_empty();
+            self.thought(text, sink)?;
+            if keeps {
+                self.details.add(detail);
+            }
+        }
+        if self.details.bytes() > MAX_HELD {
+            return Err(Fault::protocol(format!("the upstream's reasoning exceeds {MAX_HELD} bytes")));
+        }
+        if !has_detail {
+            let fields = [&delta.reasoning_content, &delta.reasoning];
+            let text = fields.into_iter().flatten().find(|text| !text.is_empty());
+            self.thought(text.map(|text| text.as_ref()).unwrap_or_default(), sink)?;
+        }
+        Ok(())
+    }
+
+    fn thought(&mut self, text: &str, sink: &mut dyn Sink) -> Result<(), Fault> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.output_bytes += text.len();
+        self.has_thought = true;
+        if self.has_text {
+            // One block before the text and one after it; never a block between every two words.
+            self.late.push_str(text);
+            if self.late.len() > MAX_HELD {
+                return Err(Fault::protocol(format!("the upstream's reasoning exceeds {MAX_HELD} bytes")));
+            }
+            return Ok(());
+        }
+        self.thinks = true;
+        if self.context.variant.replay == Replay::Details && self.shown.len() < MAX_HELD {
+            self.shown.push_str(text);
+        }
+        sink.part(Part::Thinking(Cow::Borrowed(text)));
+        Ok(())
+    }
+
+    fn content(&mut self, text: &str, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let Some(mut tags) = self.tags.take() else {
+            self.text(text, sink);
+            return Ok(());
+        };
+        let mut outcome = Ok(());
+        tags.feed(text, &mut |is_reasoning, piece| {
+            if is_reasoning {
+                let taken = self.thought(piece, sink);
+                if outcome.is_ok() {
+                    outcome = taken;
+                }
+            } else {
+                self.text(piece, sink);
+            }
+        });
+        self.tags = Some(tags);
+        outcome
+    }
+
+    fn text(&mut self, text: &str, sink: &mut dyn Sink) {
+        if text.is_empty() {
+            return;
+        }
+        self.output_bytes += text.len();
+        if !self.has_text {
+            if text.trim().is_empty() && self.blanks.len() < 4096 {
+                self.blanks.push_str(text);
+                return;
+            }
+            self.sign(Vec::new(), sink);
+            self.has_text = true;
+            let blanks = std::mem::take(&mut self.blanks);
+            if !blanks.is_empty() {
+                sink.part(Part::Text(Cow::Owned(blanks)));
+            }
+        }
+        sink.part(Part::Text(Cow::Borrowed(text)));
+    }
+
+    /// Ends the reasoning block with our carrier, if there is a block or something to carry.
+    fn sign(&mut self, signatures: Vec<(String, String)>, sink: &mut dyn Sink) {
+        if !self.thinks && self.details.is_empty() && signatures.is_empty() {
+            return;
+        }
+        self.thinks = false;
+        let shown = std::mem::take(&mut self.shown);
+        let details = (!self.details.is_empty()).then(|| self.details.take_json(&shown));
+        let carrier = Carrier {
+            dialect: self.context.variant.name.to_owned(),
+            model: self.context.model.clone(),
+            details: details.and_then(|json| RawValue::from_string(json).ok()),
+            signatures,
+            item: None,
+        };
+        sink.part(Part::Signature(Cow::Owned(carrier.write())));
+    }
+
+    /// An error item. After a finish reason it is of no interest: the answer is whole.
+    fn failed(&mut self, data: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        if self.finish.is_some() {
+            return Ok(Flow::More);
+        }
+        let fault = error::in_body(data.as_bytes(), self.context.variant);
+        // Groq says which call it refused: the client tells the model better than we can.
+        if let Some((name, arguments)) = error::failed_generation(data) {
+            let piece = super::types::CallPiece {
+                function: Some(super::types::Function { name: Some(name.into()), arguments: Some(&arguments) }),
+                ..Default::default()
+            };
+            self.calls = Calls::default();
+            self.calls.add(&piece)?;
+            self.finish = Some("tool_calls".to_owned());
+            if !self.is_started {
+                self.start(&Chunk::default(), sink);
+            }
+            self.finish(sink)?;
+            return Ok(Flow::Done);
+        }
+        Err(fault)
+    }
+
+    /// The model writes white space without end. If the call before it is whole, that is the answer.
+    fn stuck(&mut self, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        if !self.calls.last_is_whole() {
+            return Err(Fault::protocol("the model writes white space without end into a tool call"));
+        }
+        self.finish = Some("tool_calls".to_owned());
+        self.finish(sink)?;
+        Ok(Flow::Done)
+    }
+
+    /// Ends the answer: what was held back, and why it ended.
+    pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), Fault> {
+        self.is_done = true;
+        if let Some(mut tags) = self.tags.take() {
+            let mut outcome = Ok(());
+            tags.finish(&mut |is_reasoning, piece| {
+                if is_reasoning {
+                    outcome = self.thought(piece, sink);
+                } else {
+                    self.text(piece, sink);
+                }
+            });
+            outcome?;
+        }
+        let reason = self.finish.take().unwrap_or_default();
+        let is_cut = matches!(reason.as_str(), "length" | "model_length" | "max_tokens");
+        let calls = std::mem::take(&mut self.calls);
+        self.output_bytes += calls.bytes();
+        let mut calls = calls.ready(&self.id, &self.context.used_ids, &self.context.names, is_cut)?;
+        if self.context.one_call {
+            calls.truncate(1);
+        }
+        let has_content = self.has_text || self.has_thought || !calls.is_empty();
+        let stop = match reason.as_str() {
+            "error" | "abort" | "network_error" => {
+                return Err(Fault::new(FaultKind::ServerError, format!("the upstream ended its answer with `{reason}`")));
+            }
+            "insufficient_system_resource" => {
+                return Err(Fault::new(FaultKind::Overloaded, "the upstream ran out of resources"));
+            }
+            _ if is_cut => Stop::MaxTokens,
+            "content_filter" | "sensitive" => Stop::Refusal(self.refusal.take()),
+            _ if self.refusal.is_some() => Stop::Refusal(self.refusal.take()),
+            _ if !calls.is_empty() => Stop::ToolUse,
+            _ if !has_content => {
+                return Err(Fault::protocol("the upstream's answer is empty"));
+            }
+            "stop" => match self.stop_string.take() {
+                Some(met) => Stop::StopSequence(Some(met)),
+                None => Stop::EndTurn,
+            },
+            _ => Stop::EndTurn,
+        };
+        let signatures = calls
+            .iter()
+            .filter_map(|call| Some((call.id.clone(), call.signature.clone()?)))
+            .collect::<Vec<_>>();
+        if !self.late.is_empty() {
+            let late = std::mem::take(&mut self.late);
+            self.shown.clone_from(&late);
+            self.thinks = true;
+            sink.part(Part::Thinking(Cow::Owned(late)));
+        }
+        self.sign(signatures, sink);
+        for call in &calls {
+            call.give(sink);
+        }
+        let usage = self.usage.unwrap_or_else(|| self.estimate());
+        sink.part(Part::End { stop, usage: Some(usage) });
+        Ok(())
+    }
+
+    /// Figures for an upstream that gives none: better than zeros.
+    fn estimate(&self) -> Usage {
+        let output = u64::try_from(self.output_bytes).unwrap_or(u64::MAX).saturating_mul(10) / 36 + 1;
+        Usage { input: self.context.input_estimate, output, estimated: true, ..Usage::default() }
+    }
+}
+
+impl Source for Reader {
+    fn event(&mut self, event: sse::Event<'_>, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        if self.is_done {
+            return Ok(Flow::Done);
+        }
+        let data = event.data.trim();
+        if data == "[DONE]" {
+            if !self.is_started {
+                return Err(Fault::protocol("the upstream's stream holds no answer"));
+            }
+            self.finish(sink)?;
+            return Ok(Flow::Done);
+        }
+        if event.name == "error" && !data.is_empty() {
+            return self.failed(data, sink);
+        }
+        if !data.starts_with(['{', '[']) {
+            return Ok(Flow::More);
+        }
+        self.chunk(data, sink)
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Fault> {
+        if self.is_done {
+            return Ok(());
+        }
+        if self.finish.is_none() {
+            let mut fault = Fault::protocol("the upstream closed the stream early");
+            fault.ambiguous = true;
+            return Err(fault);
+        }
+        self.finish(sink)
+    }
+}
+
+/// Whether an `error` member says that there is one.
+fn is_truthy(error: &RawValue) -> bool {
+    !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "0")
+}

@@ -1,0 +1,477 @@
+//! Tools' JSON Schemas, cut down to what an upstream takes.
+//!
+//! A schema that needs no change keeps its bytes. Sources: OpenAI's guide to function calling, Google's Gemini API
+//! reference (`Schema`), llama.cpp's notes on grammars from JSON Schema.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Which keywords an upstream takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All but what names the schema itself.
+    Plain,
+    /// Google's subset of OpenAPI.
+    Gemini,
+    /// What llama.cpp can make a grammar of.
+    Grammar,
+}
+
+/// The schema of a tool without arguments.
+pub const EMPTY: &str = r#"{"type":"object","properties":{}}"#;
+
+/// Deeper schemas are cut off with a free object.
+const MAX_DEPTH: usize = 32;
+/// Most bytes of a schema whose references are written out; beyond, it becomes a free object.
+const MAX_EXPANDED: usize = 512 << 10;
+
+/// Keywords that no function's schema needs.
+const ALWAYS_DROPPED: &[&str] = &["$schema", "$id", "$comment", "cache_control"];
+/// Keywords that Gemini refuses.
+const GEMINI_DROPPED: &[&str] = &[
+    "additionalProperties",
+    "propertyNames",
+    "patternProperties",
+    "unevaluatedProperties",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "default",
+    "definitions",
+    "dependentSchemas",
+    "dependentRequired",
+    "if",
+    "then",
+    "else",
+    "not",
+    "contains",
+    "examples",
+    "multipleOf",
+    "uniqueItems",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentEncoding",
+    "contentMediaType",
+    "input_examples",
+];
+/// Formats that llama.cpp has a grammar for.
+const GRAMMAR_FORMATS: &[&str] = &["date", "time", "date-time", "uuid"];
+
+/// An object as its keys and raw values, in their order.
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// Writes out a schema for a target.
+struct Cleaner<'a> {
+    target: Target,
+    root: &'a [(Cow<'a, str>, &'a RawValue)],
+    out: String,
+    overflow: bool,
+}
+
+/// The schema as `target` takes it. Its root is always an object's schema.
+pub fn clean(schema: Option<&RawValue>, target: Target) -> Cow<'_, str> {
+    let Some(schema) = schema else { return Cow::Borrowed(EMPTY) };
+    let text = schema.get();
+    let Some(pairs) = pairs(text) else { return Cow::Borrowed(EMPTY) };
+    let is_object = get(&pairs, "type").is_some_and(|kind| kind == "\"object\"");
+    let has_properties = get(&pairs, "properties").is_some();
+    if is_object && has_properties && target == Target::Plain && !mentions_dropped(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut cleaner =
+        Cleaner { target, root: &pairs, out: String::with_capacity(text.len()), overflow: false };
+    cleaner.object(&pairs, true, 0);
+    if cleaner.overflow { Cow::Borrowed(EMPTY) } else { Cow::Owned(cleaner.out) }
+}
+
+/// Whether a schema keeps OpenAI's rules for `strict`: every object is closed and requires all its properties.
+pub fn is_strict(schema: &RawValue) -> bool {
+    fn check(text: &str, depth: usize) -> bool {
+        if depth > MAX_DEPTH {
+            return false;
+        }
+        let Some(pairs) = pairs(text) else { return !text.starts_with('[') };
+        if get(&pairs, "type") == Some("\"object\"") || get(&pairs, "properties").is_some() {
+            if get(&pairs, "additionalProperties") != Some("false") {
+                return false;
+            }
+            let required: Vec<Cow<'_, str>> = get(&pairs, "required")
+                .and_then(|required| serde_json::from_str::<Vec<Text<'_>>>(required).ok())
+                .unwrap_or_default()
+                .into_iter()
+                .map(|text| text.0)
+                .collect();
+            let properties = get(&pairs, "properties").and_then(self::pairs).unwrap_or_default();
+            if !properties.iter().all(|(name, _)| required.contains(name)) {
+                return false;
+            }
+        }
+        pairs.iter().all(|(key, value)| match place(key) {
+            Place::Schema => check(value.get(), depth + 1),
+            Place::Schemas => list(value.get()).iter().all(|schema| check(schema.get(), depth + 1)),
+            Place::Named => self::pairs(value.get())
+                .unwrap_or_default()
+                .iter()
+                .all(|(_, schema)| check(schema.get(), depth + 1)),
+            Place::Other => true,
+        })
+    }
+    check(schema.get(), 0)
+}
+
+/// What stands under a keyword.
+enum Place {
+    /// A schema.
+    Schema,
+    /// A list of schemas.
+    Schemas,
+    /// An object of schemas, by names that are no keywords.
+    Named,
+    /// Something else.
+    Other,
+}
+
+fn place(keyword: &str) -> Place {
+    match keyword {
+        "items" | "additionalProperties" | "not" | "if" | "then" | "else" | "propertyNames" | "contains"
+        | "unevaluatedProperties" | "unevaluatedItems" => Place::Schema,
+        "anyOf" | "oneOf" | "allOf" | "prefixItems" => Place::Schemas,
+        "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => Place::Named,
+        _ => Place::Other,
+    }
+}
+
+fn mentions_dropped(text: &str) -> bool {
+    // `$` finds three of the four at once; it is rare in schemas.
+    let bytes = text.as_bytes();
+    memmem::find(bytes, b"\"$").is_some() || memmem::find(bytes, b"\"cache_control\"").is_some()
+}
+
+// === impl Cleaner ===
+
+impl<'a> Cleaner<'a> {
+    fn schema(&mut self, text: &'a str, depth: usize) {
+        if self.out.len() > MAX_EXPANDED {
+            self.overflow = true;
+            return;
+        }
+        if self.target == Target::Plain && !mentions_dropped(text) {
+            self.out.push_str(text);
+            return;
+        }
+        match pairs(text) {
+            Some(_) if depth > MAX_DEPTH => self.out.push_str(r#"{"type":"object"}"#),
+            Some(pairs) => self.object(&pairs, false, depth),
+            // A boolean schema; Gemini knows none.
+            None if self.target == Target::Gemini => self.out.push_str(r#"{"type":"object"}"#),
+            None => self.out.push_str(text),
+        }
+    }
+
+    fn object(&mut self, pairs: &[(Cow<'a, str>, &'a RawValue)], is_root: bool, depth: usize) {
+        if self.target == Target::Gemini
+            && let Some(reference) = get(pairs, "$ref")
+        {
+            match self.resolve(reference) {
+                Some(text) => self.schema(text, depth + 1),
+                None => self.out.push_str(r#"{"type":"object"}"#),
+            }
+            return;
+        }
+        self.out.push('{');
+        let mut first = true;
+        let mut nullable = false;
+        for (key, value) in pairs {
+            let text = value.get();
+            if ALWAYS_DROPPED.contains(&key.as_ref()) || (is_root && key == "type") {
+                continue;
+            }
+            if self.target == Target::Gemini {
+                self.gemini(key, text, pairs, &mut first, &mut nullable, depth);
+            } else if self.target == Target::Plain || grammar_keeps(key, text) {
+                self.keyword(key, &mut first);
+                self.below(key, text, depth);
+            }
+        }
+        if is_root {
+            self.keyword("type", &mut first);
+            self.out.push_str("\"object\"");
+            if get(pairs, "properties").is_none() {
+                self.keyword("properties", &mut first);
+                self.out.push_str("{}");
+            }
+        }
+        if nullable {
+            self.keyword("nullable", &mut first);
+            self.out.push_str("true");
+        }
+        self.out.push('}');
+    }
+
+    /// Writes one keyword for Gemini, if it knows it.
+    fn gemini(
+        &mut self,
+        key: &str,
+        text: &'a str,
+        pairs: &[(Cow<'a, str>, &'a RawValue)],
+        first: &mut bool,
+        nullable: &mut bool,
+        depth: usize,
+    ) {
+        if key.starts_with('$') || GEMINI_DROPPED.contains(&key) {
+            return;
+        }
+        match key {
+            "const" => {
+                self.keyword("enum", first);
+                self.out.push('[');
+                self.string_of(text);
+                self.out.push(']');
+            }
+            "enum" => {
+                self.keyword("enum", first);
+                self.out.push('[');
+                let values = list(text);
+                let mut some = false;
+                for value in values.iter().filter(|value| value.get() != "null") {
+                    if some {
+                        self.out.push(',');
+                    }
+                    some = true;
+                    self.string_of(value.get());
+                }
+                *nullable |= values.iter().any(|value| value.get() == "null");
+                self.out.push(']');
+            }
+            "type" if text.starts_with('[') => {
+                let kinds = list(text);
+                *nullable |= kinds.iter().any(|kind| kind.get() == "\"null\"");
+                let Some(kind) = kinds.iter().find(|kind| kind.get() != "\"null\"") else { return };
+                self.keyword("type", first);
+                self.out.push_str(kind.get());
+            }
+            "format" => {
+                let of_string = get(pairs, "type").is_none_or(|kind| kind.contains("\"string\""));
+                if of_string && !matches!(text, "\"enum\"" | "\"date-time\"") {
+                    return;
+                }
+                self.keyword(key, first);
+                self.out.push_str(text);
+            }
+            "anyOf" | "oneOf" => {
+                let branches = list(text);
+                let is_null = |branch: &&RawValue| {
+                    self::pairs(branch.get()).is_some_and(|pairs| get(&pairs, "type") == Some("\"null\""))
+                };
+                *nullable |= branches.iter().any(is_null);
+                self.keyword("anyOf", first);
+                self.out.push('[');
+                for (nth, branch) in branches.iter().filter(|branch| !is_null(branch)).enumerate() {
+                    if nth > 0 {
+                        self.out.push(',');
+                    }
+                    self.schema(branch.get(), depth + 1);
+                }
+                self.out.push(']');
+            }
+            _ => {
+                self.keyword(key, first);
+                self.below(key, text, depth);
+            }
+        }
+    }
+
+    fn below(&mut self, key: &str, text: &'a str, depth: usize) {
+        match place(key) {
+            Place::Schema if text.starts_with('{') => self.schema(text, depth + 1),
+            Place::Schemas if text.starts_with('[') => {
+                self.out.push('[');
+                for (nth, schema) in list(text).iter().enumerate() {
+                    if nth > 0 {
+                        self.out.push(',');
+                    }
+                    self.schema(schema.get(), depth + 1);
+                }
+                self.out.push(']');
+            }
+            Place::Named if text.starts_with('{') => {
+                self.out.push('{');
+                let mut first = true;
+                for (name, schema) in pairs(text).unwrap_or_default() {
+                    self.keyword(&name, &mut first);
+                    self.schema(schema.get(), depth + 1);
+                }
+                self.out.push('}');
+            }
+            _ => self.out.push_str(text),
+        }
+    }
+
+    fn keyword(&mut self, key: &str, first: &mut bool) {
+        if !std::mem::take(first) {
+            self.out.push(',');
+        }
+        self.quoted(key);
+        self.out.push(':');
+    }
+
+    fn quoted(&mut self, text: &str) {
+        // Serializing a string can't fail.
+        self.out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
+
+    /// A value as a JSON string: strings as they are, others quoted.
+    fn string_of(&mut self, text: &str) {
+        if text.starts_with('"') { self.out.push_str(text) } else { self.quoted(text) }
+    }
+
+    /// The schema that `#/$defs/x` means.
+    fn resolve(&self, reference: &str) -> Option<&'a str> {
+        let reference: Text<'_> = serde_json::from_str(reference).ok()?;
+        let mut steps = reference.0.strip_prefix("#/")?.split('/');
+        let mut text = get(self.root, &unescape(steps.next()?))?;
+        for step in steps {
+            let step = unescape(step);
+            let pairs = pairs(text)?;
+            text = pairs.into_iter().find(|(key, _)| *key == step).map(|(_, value)| value.get())?;
+        }
+        Some(text)
+    }
+}
+
+/// A step of a JSON pointer (RFC 6901).
+fn unescape(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
+}
+
+fn grammar_keeps(key: &str, text: &str) -> bool {
+    match key {
+        "pattern" => text.starts_with("\"^") && text.ends_with("$\""),
+        "format" => GRAMMAR_FORMATS.contains(&text.trim_matches('"')),
+        _ => true,
+    }
+}
+
+fn get<'a>(pairs: &[(Cow<'a, str>, &'a RawValue)], key: &str) -> Option<&'a str> {
+    pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.get())
+}
+
+fn pairs(text: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
+    serde_json::from_str::<Pairs<'_>>(text).ok().map(|pairs| pairs.0)
+}
+
+fn list(text: &str) -> Vec<&RawValue> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+// === impl Pairs ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pairs<'a>, D::Error> {
+        struct PairsVisitor;
+
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    pairs.push((key.0, value));
+                }
+                Ok(pairs)
+            }
+        }
+
+        deserializer.deserialize_map(PairsVisitor).map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn cleaned(schema: &str, target: Target) -> String {
+        let raw: &RawValue = serde_json::from_str(schema).unwrap();
+        let text = clean(Some(raw), target).into_owned();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_schema_without_oddities_keeps_its_bytes() {
+        let schema = r#"{ "type":"object", "properties":{"a":{"type":"string"}} }"#;
+        let raw: &RawValue = serde_json::from_str(schema).unwrap();
+        assert!(matches!(clean(Some(raw), Target::Plain), Cow::Borrowed(text) if text == raw.get()));
+    }
+
+    #[test]
+    fn keywords_go_but_properties_of_the_same_name_stay() {
+        let schema = r#"{"$schema":"x","type":"object","properties":{"$id":{"$comment":"c","type":"string"},
+            "cache_control":{"type":"string"}}}"#;
+        let text = cleaned(schema, Target::Plain);
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let wanted = serde_json::json!({"type":"object","properties":{"$id":{"type":"string"},
+            "cache_control":{"type":"string"}}});
+        assert_eq!(read, wanted);
+    }
+
+    #[test]
+    fn the_root_is_always_an_object() {
+        for schema in ["true", "[]", "7"] {
+            assert_eq!(cleaned(schema, Target::Plain), EMPTY);
+        }
+        assert_eq!(cleaned("{}", Target::Plain), EMPTY);
+        assert_eq!(clean(None, Target::Gemini), EMPTY);
+        assert_eq!(cleaned(r#"{"type":"string"}"#, Target::Plain), EMPTY);
+    }
+
+    #[test]
+    fn gemini_gets_references_written_out_and_its_own_words() {
+        let schema = r##"{"$defs":{"p":{"type":["string","null"],"format":"uri","default":"x"},
+                "loop":{"type":"object","properties":{"next":{"$ref":"#/$defs/loop"}}}},
+            "type":"object","additionalProperties":false,
+            "properties":{"a":{"$ref":"#/$defs/p"},"b":{"const":3},"c":{"oneOf":[{"type":"null"},{"type":"integer"}]},
+                "default":{"type":"string","format":"date-time"}},"required":["a"]}"##;
+        let read: serde_json::Value = serde_json::from_str(&cleaned(schema, Target::Gemini)).unwrap();
+        let wanted = serde_json::json!({"type":"object","properties":{
+            "a":{"type":"string","nullable":true},"b":{"enum":["3"]},
+            "c":{"anyOf":[{"type":"integer"}],"nullable":true},
+            "default":{"type":"string","format":"date-time"}},"required":["a"]});
+        assert_eq!(read, wanted);
+        let looping = schema.replace("#/$defs/p", "#/$defs/loop");
+        assert!(cleaned(&looping, Target::Gemini).len() < 4096, "a loop ends");
+    }
+
+    #[test]
+    fn a_schema_that_explodes_becomes_a_free_object() {
+        let bomb: String = (0..40)
+            .map(|n| format!(r##""d{n}":{{"type":"object","properties":{{"a":{{"$ref":"#/$defs/d{m}"}},"b":{{"$ref":"#/$defs/d{m}"}}}}}},"##, m = n + 1))
+            .collect();
+        let schema = format!(r##"{{"$defs":{{{bomb}"z":{{}}}},"type":"object","properties":{{"x":{{"$ref":"#/$defs/d0"}}}}}}"##);
+        assert_eq!(cleaned(&schema, Target::Gemini), EMPTY);
+    }
+
+    #[test]
+    fn strict_needs_closed_objects_that_require_everything() {
+        let strict = |schema: &str| is_strict(serde_json::from_str(schema).unwrap());
+        let closed = r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#;
+        assert!(strict(closed));
+        assert!(!strict(&closed.replace(r#""required":["a"],"#, "")));
+        assert!(!strict(&closed.replace(r#","additionalProperties":false"#, "")));
+        let nested = r#"{"type":"object","properties":{"a":{"type":"object","properties":{}}},"required":["a"],"additionalProperties":false}"#;
+        assert!(!strict(nested));
+    }
+}

@@ -1,0 +1,215 @@
+//! Pipes: an upstream's bytes go in, the caller's bytes come out. Values; the relay drives them.
+
+use bytes::Bytes;
+
+use crate::dialect::anthropic::{StreamWriter, Watch, error, write};
+use crate::dialect::sse::{self, Frames};
+use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, part::Flow};
+
+/// Turns an upstream's stream into the caller's.
+pub trait Pipe: Send {
+    /// Takes a chunk, cut anywhere; adds what it gives to `out`. After a fault or `Done` nothing may be fed.
+    fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault>;
+
+    /// The upstream closed the stream: a fault, unless it had ended its answer.
+    fn end(&mut self, out: &mut Vec<Bytes>) -> Result<(), Fault>;
+
+    /// Whether real output has begun.
+    fn begun(&self) -> bool;
+
+    /// What is known of the answer so far.
+    fn report(&self) -> Report;
+
+    /// A sign of life for the caller, while the upstream is silent.
+    fn ping(&self) -> Bytes;
+
+    /// An error that ends the answer after output has begun, in the caller's dialect.
+    fn error(&self, fault: &Fault, request_id: &str) -> Bytes;
+}
+
+/// What is known of an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Tokens, as far as the upstream has said.
+    pub usage: Option<Usage>,
+    /// Why it ended, if it has ended well.
+    pub stop: Option<Stop>,
+}
+
+/// The same dialect on both sides: whole events go on as the bytes that came.
+pub struct PassThrough {
+    frames: Frames,
+    reader: sse::Reader,
+    watch: Watch,
+}
+
+/// From the upstream's dialect, by parts, to Anthropic Messages.
+pub struct Translate {
+    reader: sse::Reader,
+    source: Box<dyn Source>,
+    sink: Noted,
+}
+
+/// The writer, and what passed through it.
+struct Noted {
+    writer: StreamWriter,
+    begun: bool,
+    report: Report,
+}
+
+/// An error that ends a stream of an Anthropic caller.
+pub fn error_event(fault: &Fault, request_id: &str) -> Bytes {
+    let (_, kind) = error::class(fault);
+    write::error_event(kind, &error::message(fault), request_id)
+}
+
+// === impl PassThrough ===
+
+impl PassThrough {
+    /// A pipe at the start of a stream.
+    pub fn new() -> PassThrough {
+        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new() }
+    }
+
+    fn look(&mut self) -> Result<Flow, Fault> {
+        while let Some(event) = self.reader.next()? {
+            self.watch.event(event)?;
+        }
+        Ok(if self.watch.ended_well() { Flow::Done } else { Flow::More })
+    }
+}
+
+impl Default for PassThrough {
+    fn default() -> PassThrough {
+        PassThrough::new()
+    }
+}
+
+impl Pipe for PassThrough {
+    fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
+        self.reader.push(&chunk);
+        let flow = self.look()?;
+        // A cut event must not reach the caller: it would run into the error event that follows it.
+        let whole = self.frames.push(chunk)?;
+        if !whole.is_empty() {
+            out.push(whole);
+        }
+        Ok(flow)
+    }
+
+    fn end(&mut self, out: &mut Vec<Bytes>) -> Result<(), Fault> {
+        if let Some(event) = self.reader.finish()? {
+            self.watch.event(event)?;
+        }
+        self.watch.end()?;
+        let tail = std::mem::take(&mut self.frames).finish();
+        if !tail.is_empty() {
+            out.push(tail); // the last event lacked its blank line
+            out.push(Bytes::from_static(b"\n\n"));
+        }
+        Ok(())
+    }
+
+    fn begun(&self) -> bool {
+        self.watch.has_output()
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.watch.usage(), stop: self.watch.stop().cloned() }
+    }
+
+    fn ping(&self) -> Bytes {
+        write::ping()
+    }
+
+    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
+        error_event(fault, request_id)
+    }
+}
+
+// === impl Translate ===
+
+impl Translate {
+    /// A pipe that reads with `source` and writes with `writer`.
+    pub fn new(source: Box<dyn Source>, writer: StreamWriter) -> Translate {
+        let sink = Noted { writer, begun: false, report: Report::default() };
+        Translate { reader: sse::Reader::new(), source, sink }
+    }
+
+    fn take(&mut self, out: &mut Vec<Bytes>) {
+        let bytes = self.sink.writer.take();
+        if !bytes.is_empty() {
+            out.push(bytes);
+        }
+    }
+}
+
+impl Pipe for Translate {
+    fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
+        self.reader.push(&chunk);
+        let mut flow = Flow::More;
+        let mut result = Ok(());
+        while flow == Flow::More {
+            match self.reader.next() {
+                Ok(Some(event)) => match self.source.event(event, &mut self.sink) {
+                    Ok(next) => flow = next,
+                    Err(fault) => {
+                        result = Err(fault);
+                        break;
+                    }
+                },
+                Ok(None) => break,
+                Err(fault) => {
+                    result = Err(fault);
+                    break;
+                }
+            }
+        }
+        self.take(out); // what came before a fault was real
+        result.map(|()| flow)
+    }
+
+    fn end(&mut self, out: &mut Vec<Bytes>) -> Result<(), Fault> {
+        if let Some(event) = self.reader.finish()?
+            && self.source.event(event, &mut self.sink)? == Flow::Done
+        {
+            self.take(out);
+            return Ok(());
+        }
+        let result = self.source.end(&mut self.sink);
+        self.take(out);
+        result
+    }
+
+    fn begun(&self) -> bool {
+        self.sink.begun
+    }
+
+    fn report(&self) -> Report {
+        self.sink.report.clone()
+    }
+
+    fn ping(&self) -> Bytes {
+        write::ping()
+    }
+
+    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
+        error_event(fault, request_id)
+    }
+}
+
+// === impl Noted ===
+
+impl Sink for Noted {
+    fn part(&mut self, part: Part<'_>) {
+        match &part {
+            Part::Start { usage, .. } => self.report.usage = *usage,
+            Part::End { stop, usage } => {
+                self.report = Report { usage: usage.or(self.report.usage), stop: Some(stop.clone()) };
+                self.begun = true;
+            }
+            _ => self.begun = true,
+        }
+        self.writer.part(part);
+    }
+}

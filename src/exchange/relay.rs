@@ -1,0 +1,186 @@
+//! The relay: what flows after the commit point, pulled by the caller's connection.
+//!
+//! It ends exactly once: with the upstream's own end, or with an error event. Back-pressure is the pull itself:
+//! the upstream is read only when the caller takes more. Dropping it drops the upstream's body, which closes or
+//! cancels the call there.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::Body as _;
+use tokio::time::Sleep;
+use std::future::Future as _;
+
+use super::pipe::{Pipe, Report};
+use super::request::RequestId;
+use crate::cells::upstream::Body;
+use crate::dialect::part::Flow;
+use crate::dialect::{Fault, FaultKind, Phase};
+use crate::runtime::clock;
+
+/// Silence towards the caller after which it gets a ping.
+pub const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How an answer ended; what the settlement is made of.
+#[derive(Debug)]
+pub enum Ending {
+    /// The upstream ended it well.
+    Well(Report),
+    /// It broke after output had begun; the caller got an error event.
+    Broken(Report, Fault),
+    /// The caller left before the end.
+    Left(Report),
+}
+
+/// The rest of a committed answer.
+pub struct Relay {
+    id: RequestId,
+    body: Body,
+    pipe: Box<dyn Pipe>,
+    /// What the pipe gave and the caller has not yet taken, in reverse.
+    ready: Vec<Bytes>,
+    idle: Duration,
+    total: Instant,
+    last_input: Instant,
+    last_output: Instant,
+    timer: Pin<Box<Sleep>>,
+    done: bool,
+    settle: Option<Box<dyn FnOnce(Ending) + Send>>,
+}
+
+// === impl Relay ===
+
+impl Relay {
+    /// The rest of an answer whose first pieces are `first`. `settle` is told how it ended, once.
+    pub fn new(
+        id: RequestId,
+        body: Body,
+        pipe: Box<dyn Pipe>,
+        mut first: Vec<Bytes>,
+        idle: Duration,
+        total: Instant,
+        settle: Box<dyn FnOnce(Ending) + Send>,
+    ) -> Relay {
+        first.reverse();
+        let now = clock::now();
+        let wake = total.min(now + idle).min(now + PING_EVERY);
+        Relay {
+            id,
+            body,
+            pipe,
+            ready: first,
+            idle,
+            total,
+            last_input: now,
+            last_output: now,
+            timer: Box::pin(tokio::time::sleep_until(wake.into())),
+            done: false,
+            settle: Some(settle),
+        }
+    }
+
+    /// The answer that had ended with its first pieces.
+    pub fn ended(mut self) -> Relay {
+        self.finish(Ok(()));
+        self
+    }
+
+    /// Ends the answer, well or with an error event.
+    fn finish(&mut self, result: Result<(), Fault>) {
+        self.done = true;
+        let report = self.pipe.report();
+        let ending = match result {
+            Ok(()) => Ending::Well(report),
+            Err(fault) => {
+                self.ready.insert(0, self.pipe.error(&fault, &self.id.0));
+                Ending::Broken(report, fault)
+            }
+        };
+        if let Some(settle) = self.settle.take() {
+            settle(ending);
+        }
+    }
+
+    /// Takes what the upstream sent next.
+    fn take(&mut self, frame: Option<Result<http_body::Frame<Bytes>, Fault>>) {
+        let mut out = Vec::new();
+        let result = match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(chunk) => {
+                    self.last_input = clock::now();
+                    self.pipe.push(chunk, &mut out).map(|flow| flow == Flow::Done)
+                }
+                Err(_trailers) => Ok(false),
+            },
+            Some(Err(fault)) => Err(fault),
+            None => self.pipe.end(&mut out).map(|()| true),
+        };
+        out.reverse();
+        self.ready = out;
+        match result {
+            Ok(false) => {}
+            Ok(true) => self.finish(Ok(())),
+            Err(fault) => self.finish(Err(fault)),
+        }
+    }
+
+    /// The timer fired: which of its three reasons it was.
+    fn woken(&mut self) {
+        let now = clock::now();
+        if now >= self.total {
+            self.finish(Err(Fault::new(FaultKind::Timeout(Phase::Total), "the answer took longer than its deadline")));
+            return;
+        }
+        if now >= self.last_input + self.idle {
+            let message = format!("the upstream sent nothing for {}", humantime::format_duration(self.idle));
+            self.finish(Err(Fault::new(FaultKind::Timeout(Phase::Idle), message)));
+            return;
+        }
+        if now >= self.last_output + PING_EVERY {
+            self.ready = vec![self.pipe.ping()];
+        }
+        // Set anew only when it fires: one timer for the stream, not one for each chunk.
+        let wake = self.total.min(self.last_input + self.idle).min(self.last_output.max(now) + PING_EVERY);
+        self.timer.as_mut().reset(wake.into());
+    }
+}
+
+impl Stream for Relay {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let this = &mut *self;
+        loop {
+            if let Some(piece) = this.ready.pop() {
+                this.last_output = clock::now();
+                return Poll::Ready(Some(piece));
+            }
+            if this.done {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+                // A panic in a translator ends this answer with an error, and nothing else.
+                let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.take(frame)));
+                if taken.is_err() {
+                    tracing::error!(request = %this.id, "a translator panicked");
+                    this.ready.clear();
+                    this.finish(Err(Fault::protocol("cproxy could not read the upstream's answer (a bug of ours)")));
+                }
+                continue;
+            }
+            ready!(this.timer.as_mut().poll(cx));
+            this.woken();
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle(Ending::Left(self.pipe.report()));
+        }
+    }
+}

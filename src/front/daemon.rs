@@ -1,0 +1,164 @@
+//! What both fronts share: the exchange, the status, and what callers may ask of the daemon itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::mcp;
+use crate::actors::Directory;
+use crate::actors::config::ConfigMessage;
+use crate::actors::status::Status;
+use crate::config::secret::Key;
+use crate::exchange::{Answer, Exchange, Request, RequestId};
+use crate::runtime::{ask_again, clock};
+
+/// How long a command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+
+/// The running daemon, as its fronts see it.
+pub struct Daemon {
+    directory: Arc<Directory>,
+    exchange: Exchange,
+    changes: Arc<watch::Sender<u64>>,
+    token: Option<Key>,
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// The daemon over this directory. Callers must present `token`, if there is one.
+    pub fn new(directory: Arc<Directory>, changes: Arc<watch::Sender<u64>>, token: Option<Key>) -> Daemon {
+        Daemon { exchange: Exchange::new(directory.clone()), directory, changes, token }
+    }
+
+    /// Runs requests.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Where everybody lives.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The token that callers must present, if there is one.
+    pub fn token(&self) -> Option<Key> {
+        self.token.clone()
+    }
+
+    /// The daemon at this moment.
+    pub fn status(&self) -> Status {
+        Status::of(&self.directory)
+    }
+
+    /// The models that can be asked for: aliases without globs, then what providers list, then their defaults.
+    pub fn models(&self) -> Vec<mcp::ModelInfo> {
+        let published = self.directory.published.load();
+        let mut models: Vec<mcp::ModelInfo> = Vec::new();
+        let mut add = |id: &str, provider: &str, via: String| {
+            let is_name = !id.is_empty() && !id.contains(['*', '?']);
+            if is_name && !models.iter().any(|known| known.id == id) {
+                models.push(mcp::ModelInfo { id: id.to_owned(), provider: provider.to_owned(), via });
+            }
+        };
+        for alias in &published.table.aliases {
+            if let Some(first) = alias.targets.first() {
+                add(&alias.pattern, first.provider.as_str(), first.to_string());
+            }
+        }
+        for row in &published.table.rows {
+            if row.usable == crate::routing::table::Usable::Ready {
+                for model in row.models.iter().chain(&row.default_model) {
+                    add(model, row.id.as_str(), "listed".to_owned());
+                }
+            }
+        }
+        models
+    }
+
+    async fn reload(&self) -> Result<Value, String> {
+        let until = clock::now() + COMMAND_LIMIT;
+        match ask_again(&self.directory.config, until, |reply| ConfigMessage::Reload(Some(reply))).await {
+            Ok(Ok(generation)) => Ok(json!({ "reloaded": true, "generation": generation })),
+            Ok(Err(reason)) => Err(format!("the config was not taken up, the one in force stays:\n{reason}")),
+            Err(error) => Err(format!("the config actor: {error}; try again")),
+        }
+    }
+
+    async fn carry_out(self: Arc<Daemon>, command: mcp::Command) -> Result<Value, String> {
+        match command {
+            mcp::Command::Reload => self.reload().await,
+            mcp::Command::ValidateConfig => {
+                let until = clock::now() + COMMAND_LIMIT;
+                match ask_again(&self.directory.config, until, ConfigMessage::Validate).await {
+                    Ok(Ok(changes)) => Ok(json!({ "valid": true, "changes": changes })),
+                    Ok(Err(reason)) => Err(reason),
+                    Err(error) => Err(format!("the config actor: {error}; try again")),
+                }
+            }
+            mcp::Command::SetProviderEnabled(id, enabled) => {
+                let Some(entry) = self.directory.entries.load().get(&id).cloned() else {
+                    let known: Vec<String> = self.directory.entries.load().keys().map(ToString::to_string).collect();
+                    return Err(format!("no provider \"{id}\"; there are: {}", known.join(", ")));
+                };
+                entry.cell.enable(enabled);
+                self.directory.router.cast(crate::actors::router::RouterMessage::Rebuild);
+                Ok(json!({ "provider": id, "enabled": enabled, "until": "the next start" }))
+            }
+            mcp::Command::SetStrategy(strategy) => {
+                self.directory.routes.set_strategy(strategy);
+                self.directory.router.cast(crate::actors::router::RouterMessage::Rebuild);
+                Ok(json!({ "strategy": strategy, "until": "the next start" }))
+            }
+            mcp::Command::ClearCache => Err("the response cache is not enabled ([cache] enabled = true)".to_owned()),
+            mcp::Command::InjectFault(_) => Err("fault injection is not enabled ([faults] enabled = true)".to_owned()),
+        }
+    }
+}
+
+impl mcp::Daemon for Arc<Daemon> {
+    fn run(&self, request: Request) -> BoxFuture<'static, Answer> {
+        let exchange = self.exchange.clone();
+        Box::pin(async move { exchange.run(request).await })
+    }
+
+    fn status(&self) -> Status {
+        Daemon::status(self)
+    }
+
+    fn status_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn models(&self) -> Vec<mcp::ModelInfo> {
+        Daemon::models(self)
+    }
+
+    fn explain(&self, request: &Request) -> Value {
+        self.exchange.explain(request)
+    }
+
+    fn next_request_id(&self) -> RequestId {
+        RequestId::new()
+    }
+
+    fn settings(&self) -> mcp::Settings {
+        let loaded = self.directory.config_cell.get();
+        mcp::Settings {
+            allow_changes: loaded.config.mcp.allow_changes,
+            default_model: loaded.config.mcp.default_model.clone(),
+            faults_enabled: self.directory.interrupt.is_some(),
+        }
+    }
+
+    fn config_redacted(&self) -> Value {
+        crate::config::show::to_json(&self.directory.config_cell.get())
+    }
+
+    fn command(&self, command: mcp::Command) -> BoxFuture<'static, Result<Value, String>> {
+        Box::pin(self.clone().carry_out(command))
+    }
+}

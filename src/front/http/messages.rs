@@ -1,0 +1,99 @@
+//! `POST /v1/messages` and `/v1/messages/count_tokens`: a caller's request becomes a [`Request`], the exchange's
+//! answer becomes the response.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, header};
+
+use super::{Shared, body, respond};
+use crate::config::secret::Key;
+use crate::dialect::head::BodyError;
+use crate::dialect::{Dialect, head};
+use crate::exchange::{Credential, Front, Request, RequestId};
+use crate::routing::Facts;
+
+/// `POST /v1/messages`.
+pub async fn create(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
+    let id = RequestId::new();
+    let (parts, body) = request.into_parts();
+    match read(&id, &parts, body).await {
+        Ok(request) => respond::answer(daemon.exchange().run(request).await),
+        Err(response) => *response,
+    }
+}
+
+/// `POST /v1/messages/count_tokens`.
+pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
+    let id = RequestId::new();
+    let (parts, body) = request.into_parts();
+    match read(&id, &parts, body).await {
+        Ok(request) => respond::answer(daemon.exchange().count_tokens(request).await),
+        Err(response) => *response,
+    }
+}
+
+/// Reads a caller's request; what is wrong with it is answered here.
+async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
+    let bytes = body::read(&parts.headers, body).await.map_err(|error| {
+        let (status, kind) = error.status();
+        Box::new(respond::failure(id, status, kind, &error.to_string()))
+    })?;
+    let head = head::scan(&bytes).map_err(|error: BodyError| {
+        Box::new(respond::failure(id, StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string()))
+    })?;
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
+    let session = text("x-claude-code-session-id").or_else(|| head.session.as_deref().map(Arc::from));
+    let facts = Facts {
+        provider: text("x-cproxy-provider").map(crate::config::ProviderId),
+        session,
+        agent: text("x-claude-code-agent-id"),
+        headers: matchable(&parts.headers),
+        head,
+    };
+    Ok(Request {
+        id: id.clone(),
+        front: Front::Messages,
+        dialect: Dialect::Anthropic,
+        body: bytes,
+        facts,
+        headers: forwarded(&parts.headers),
+        credential: credential(&parts.headers),
+        timeout: None,
+        progress: None,
+    })
+}
+
+/// Headers that go on to an upstream of the same dialect, byte for byte. Source: Claude Code, "LLM gateway"
+/// (headers that a gateway must forward).
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        let name_text = name.as_str();
+        if name_text.starts_with("anthropic-") || name == header::USER_AGENT || name_text == "x-app" {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Headers that rules may match: all but credentials.
+fn matchable(headers: &HeaderMap) -> Vec<(Arc<str>, Arc<str>)> {
+    let own = headers.iter().filter(|(name, _)| {
+        let name = name.as_str();
+        name.starts_with("x-") && name != "x-api-key" && name != "x-cproxy-token" && !name.starts_with("x-stainless")
+    });
+    own.filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?)))).collect()
+}
+
+/// The caller's own credential.
+fn credential(headers: &HeaderMap) -> Credential {
+    let take = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        Some(Key::new("the caller's own", value))
+    };
+    Credential { api_key: take("x-api-key"), authorization: take("authorization") }
+}

@@ -1,0 +1,450 @@
+//! Builds a request of the Messages dialect from what a tool call says.
+//!
+//! Sources: Anthropic API reference, "Messages" (`output_config`, `thinking`, `tool_choice`); OpenAI API
+//! reference, "Chat Completions" (`tools`, `tool_choice`, `tool_calls`, `response_format`), since models that
+//! call this tool write either shape.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Map, Value, json};
+
+use crate::config::ProviderId;
+use crate::dialect::{Dialect, Head};
+use crate::exchange::{Credential, Front, Request, RequestId};
+use crate::routing::Facts;
+
+use super::args::{Args, BadArgs, wrong};
+
+/// Output tokens when the call names no limit.
+const MAX_TOKENS: u64 = 8_192;
+/// The same when the model is asked to reason, which counts as output.
+const MAX_TOKENS_REASONING: u64 = 32_000;
+
+/// What is asked of a model, apart from which one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Question {
+    /// Messages of the Messages dialect.
+    pub messages: Vec<Value>,
+    /// System text.
+    pub system: Option<String>,
+    /// Tools of the Messages dialect.
+    pub tools: Vec<Value>,
+    /// Its choice of tools.
+    pub tool_choice: Option<Value>,
+    /// The limit on output.
+    pub max_tokens: Option<u64>,
+    /// Temperature.
+    pub temperature: Option<f64>,
+    /// `low`, `medium`, `high`, `xhigh`, `max`, or `none`.
+    pub effort: Option<String>,
+    /// The schema that the answer must follow.
+    pub schema: Option<Value>,
+}
+
+// === reading ===
+
+impl Question {
+    /// Takes the arguments that make up a question.
+    pub fn take(args: &mut Args) -> Result<Question, BadArgs> {
+        let mut question = Question::default();
+        let messages = args.value("messages");
+        question.system = system_text(args.value("system"))?;
+        question.read_messages(messages)?;
+        question.tools = args.list("tools").into_iter().map(tool).collect::<Result<_, _>>()?;
+        question.tool_choice = args.value("tool_choice").map(tool_choice).transpose()?;
+        question.max_tokens = args.whole("max_tokens")?;
+        if question.max_tokens == Some(0) {
+            return Err(BadArgs("`max_tokens` must be at least 1".into()));
+        }
+        question.temperature = args.number("temperature")?;
+        question.effort = args.text("reasoning_effort")?.map(effort).transpose()?;
+        if let Some(format) = args.value("response_format") {
+            question.response_format(format)?;
+        }
+        Ok(question)
+    }
+
+    fn read_messages(&mut self, messages: Option<Value>) -> Result<(), BadArgs> {
+        const EXPECTED: &str = "text, or a list of {role, content}";
+        let messages = match messages {
+            None => return Ok(()),
+            Some(Value::String(text)) => match serde_json::from_str::<Value>(&text) {
+                Ok(Value::Array(list)) if is_messages(&list) => list,
+                _ if text.trim().is_empty() => return Err(BadArgs("`messages` is empty".into())),
+                _ => vec![json!({ "role": "user", "content": text })],
+            },
+            Some(Value::Array(list)) => list,
+            Some(one @ Value::Object(_)) => vec![one],
+            Some(other) => return Err(wrong("messages", EXPECTED, &other)),
+        };
+        for message in messages {
+            match message {
+                Value::String(text) => self.messages.push(json!({ "role": "user", "content": text })),
+                Value::Object(message) => self.read_message(message)?,
+                other => return Err(wrong("messages", EXPECTED, &other)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_message(&mut self, mut message: Map<String, Value>) -> Result<(), BadArgs> {
+        let role = message.get("role").and_then(Value::as_str).unwrap_or("user").to_owned();
+        let content = message.remove("content").unwrap_or(Value::Null);
+        match role.as_str() {
+            "system" | "developer" => {
+                if let Some(text) = system_text(Some(content))? {
+                    self.add_system(&text);
+                }
+            }
+            "user" => self.messages.push(json!({ "role": "user", "content": blocks(content, "user")? })),
+            "assistant" => {
+                let calls = message.remove("tool_calls").unwrap_or(Value::Null);
+                let mut content = blocks(content, "assistant")?;
+                if let Value::Array(calls) = calls {
+                    let mut all = into_list(content);
+                    for call in calls {
+                        all.push(tool_use(&call)?);
+                    }
+                    content = Value::Array(all);
+                }
+                self.messages.push(json!({ "role": "assistant", "content": content }));
+            }
+            "tool" => {
+                let id = message.get("tool_call_id").or_else(|| message.get("tool_use_id"));
+                let Some(id) = id.and_then(Value::as_str) else {
+                    return Err(BadArgs("a message with role \"tool\" needs `tool_call_id`".into()));
+                };
+                let result =
+                    json!({ "type": "tool_result", "tool_use_id": id, "content": blocks(content, "tool")? });
+                self.messages.push(json!({ "role": "user", "content": [result] }));
+            }
+            other => {
+                return Err(BadArgs(format!(
+                    "`role` must be user, assistant, system or tool, not \"{}\"",
+                    other.chars().take(30).collect::<String>()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn response_format(&mut self, format: Value) -> Result<(), BadArgs> {
+        const EXPECTED: &str = "\"json\", {type: \"json_schema\", json_schema: {schema}} or a JSON Schema";
+        let format = match format {
+            Value::String(text) if text.trim_start().starts_with('{') => serde_json::from_str(&text)
+                .map_err(|error| BadArgs(format!("`response_format` is not valid JSON: {error}")))?,
+            other => other,
+        };
+        let kind = format.as_str().or_else(|| format.get("type").and_then(Value::as_str)).map(str::to_owned);
+        match kind.as_deref() {
+            Some("text") => {}
+            Some("json" | "json_object") => self.add_system("Answer with one JSON object only."),
+            Some("json_schema") => {
+                let schema = format.pointer("/json_schema/schema").or_else(|| format.get("schema"));
+                self.schema =
+                    Some(schema.cloned().ok_or_else(|| wrong("response_format", EXPECTED, &format))?);
+            }
+            Some("object") => self.schema = Some(format),
+            _ => return Err(wrong("response_format", EXPECTED, &format)),
+        }
+        Ok(())
+    }
+
+    fn add_system(&mut self, text: &str) {
+        match &mut self.system {
+            Some(system) => {
+                system.push_str("\n\n");
+                system.push_str(text);
+            }
+            None => self.system = Some(text.to_owned()),
+        }
+    }
+
+    /// Puts content blocks before what the last message of the user says.
+    pub fn attach(&mut self, attached: Vec<Value>) {
+        if attached.is_empty() {
+            return;
+        }
+        match self.messages.last_mut() {
+            Some(Value::Object(message)) if message.get("role").and_then(Value::as_str) == Some("user") => {
+                let said = message.remove("content").unwrap_or(Value::Null);
+                let mut content = attached;
+                let said = into_list(said);
+                // Results of tools come first in a message, by the rule of the dialect.
+                let at = said
+                    .iter()
+                    .take_while(|block| block.get("type").and_then(Value::as_str) == Some("tool_result"))
+                    .count();
+                let mut said = said.into_iter();
+                let mut all: Vec<Value> = said.by_ref().take(at).collect();
+                all.append(&mut content);
+                all.extend(said);
+                message.insert("content".to_owned(), Value::Array(all));
+            }
+            _ => self.messages.push(json!({ "role": "user", "content": attached })),
+        }
+    }
+}
+
+// === writing ===
+
+/// The request that asks `question` of `model`.
+pub(crate) fn request(
+    id: RequestId,
+    question: &Question,
+    model: &str,
+    provider: Option<&str>,
+    session: Option<&str>,
+) -> Request {
+    let (body, model_span) = body(question, model);
+    let has = |kind: &str| question.messages.iter().any(|message| has_block(message, kind));
+    let head = Head {
+        model: model.to_owned(),
+        model_span,
+        stream: true,
+        max_tokens: Some(limit(question)),
+        tools: u32::try_from(question.tools.len()).unwrap_or(u32::MAX),
+        images: has("image"),
+        documents: has("document"),
+        thinking: question.effort.as_deref().is_some_and(|effort| effort != "none"),
+        web_search: question.tools.iter().any(|tool| {
+            tool.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("web_search"))
+        }),
+        // Four bytes to a token, the usual rule of thumb.
+        estimated_tokens: body.len() as u64 / 4,
+        session: None,
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    Request {
+        id,
+        front: Front::Mcp,
+        dialect: Dialect::Anthropic,
+        body,
+        facts: Facts {
+            head,
+            provider: provider.map(ProviderId::from),
+            session: session.map(Arc::from),
+            agent: None,
+            headers: Vec::new(),
+        },
+        headers,
+        credential: Credential::default(),
+        timeout: None,
+        progress: None,
+    }
+}
+
+fn limit(question: &Question) -> u64 {
+    let reasons = question.effort.as_deref().is_some_and(|effort| effort != "none");
+    question.max_tokens.unwrap_or(if reasons { MAX_TOKENS_REASONING } else { MAX_TOKENS })
+}
+
+fn body(question: &Question, model: &str) -> (Bytes, Range<usize>) {
+    let mut rest = Map::new();
+    rest.insert("messages".into(), Value::Array(question.messages.clone()));
+    rest.insert("max_tokens".into(), limit(question).into());
+    rest.insert("stream".into(), true.into());
+    if let Some(system) = &question.system {
+        rest.insert("system".into(), system.as_str().into());
+    }
+    if !question.tools.is_empty() {
+        rest.insert("tools".into(), Value::Array(question.tools.clone()));
+    }
+    if let Some(choice) = &question.tool_choice {
+        rest.insert("tool_choice".into(), choice.clone());
+    }
+    if let Some(temperature) = question.temperature {
+        rest.insert("temperature".into(), temperature.into());
+    }
+    let mut output = Map::new();
+    match question.effort.as_deref() {
+        Some("none") => {
+            rest.insert("thinking".into(), json!({ "type": "disabled" }));
+        }
+        Some(effort) => {
+            rest.insert("thinking".into(), json!({ "type": "adaptive" }));
+            output.insert("effort".into(), effort.into());
+        }
+        None => {}
+    }
+    if let Some(schema) = &question.schema {
+        output.insert("format".into(), json!({ "type": "json_schema", "schema": schema }));
+    }
+    if !output.is_empty() {
+        rest.insert("output_config".into(), Value::Object(output));
+    }
+    // The model stands first, so that its place is known without a scan.
+    let rest = Value::Object(rest).to_string();
+    let model = Value::from(model).to_string();
+    let start = "{\"model\":".len();
+    let text = format!("{{\"model\":{model},{}", rest.get(1..).unwrap_or("}"));
+    (Bytes::from(text), start..start + model.len())
+}
+
+// === shapes of both dialects ===
+
+fn is_messages(list: &[Value]) -> bool {
+    !list.is_empty() && list.iter().all(|message| message.get("role").is_some())
+}
+
+fn into_list(content: Value) -> Vec<Value> {
+    match content {
+        Value::Array(blocks) => blocks,
+        Value::String(text) if text.is_empty() => Vec::new(),
+        Value::String(text) => vec![json!({ "type": "text", "text": text })],
+        _ => Vec::new(),
+    }
+}
+
+fn has_block(message: &Value, kind: &str) -> bool {
+    let Some(Value::Array(blocks)) = message.get("content") else { return false };
+    blocks.iter().any(|block| block.get("type").and_then(Value::as_str) == Some(kind))
+}
+
+fn system_text(system: Option<Value>) -> Result<Option<String>, BadArgs> {
+    match system {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Some(Value::Array(blocks)) => {
+            let texts: Option<Vec<&str>> = blocks
+                .iter()
+                .map(|block| block.as_str().or_else(|| block.get("text").and_then(Value::as_str)))
+                .collect();
+            match texts {
+                Some(texts) => Ok(Some(texts.join("\n\n")).filter(|text| !text.is_empty())),
+                None => Err(BadArgs("`system` must be text, or a list of text blocks".into())),
+            }
+        }
+        Some(other) => Err(wrong("system", "text", &other)),
+    }
+}
+
+/// Content of a message: text stays text; blocks of the other dialect become ours.
+fn blocks(content: Value, role: &str) -> Result<Value, BadArgs> {
+    match content {
+        Value::Null => Ok(Value::Array(Vec::new())),
+        Value::String(text) => Ok(Value::String(text)),
+        Value::Array(list) => list.into_iter().map(block).collect::<Result<Vec<_>, _>>().map(Value::Array),
+        one @ Value::Object(_) => Ok(Value::Array(vec![block(one)?])),
+        other => {
+            Err(wrong(&format!("content of a {role} message"), "text or a list of content blocks", &other))
+        }
+    }
+}
+
+fn block(block: Value) -> Result<Value, BadArgs> {
+    match &block {
+        Value::String(text) => Ok(json!({ "type": "text", "text": text })),
+        Value::Object(fields) => match fields.get("type").and_then(Value::as_str) {
+            Some("image_url") => {
+                let url = fields.get("image_url");
+                let url = url.and_then(|image| image.as_str().or_else(|| image.get("url")?.as_str()));
+                image(url.ok_or_else(|| BadArgs("an `image_url` block needs a url".into()))?)
+            }
+            Some("input_text" | "output_text") => Ok(json!({ "type": "text", "text": fields.get("text") })),
+            Some(_) => Ok(block),
+            None => Err(wrong("a content block", "an object with a `type`", &block)),
+        },
+        other => Err(wrong("a content block", "text or an object with a `type`", other)),
+    }
+}
+
+/// An image block from a URL, `data:` or `http(s):`.
+pub(crate) fn image(url: &str) -> Result<Value, BadArgs> {
+    if let Some(data) = url.strip_prefix("data:") {
+        let Some((kind, data)) = data.split_once(";base64,") else {
+            return Err(BadArgs("a data: URL of an image must be base64: data:image/png;base64,…".into()));
+        };
+        return Ok(
+            json!({ "type": "image", "source": { "type": "base64", "media_type": kind, "data": data } }),
+        );
+    }
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(json!({ "type": "image", "source": { "type": "url", "url": url } }));
+    }
+    Err(BadArgs("the URL of an image must begin with https:, http: or data:".into()))
+}
+
+fn tool(tool: Value) -> Result<Value, BadArgs> {
+    const EXPECTED: &str = "a list of {name, description, input_schema} or OpenAI functions";
+    let function = match tool.get("function") {
+        Some(function) => function,
+        // A server tool of the Messages dialect, or a tool of it.
+        None if tool.get("input_schema").is_some() => return Ok(tool),
+        None if tool.get("type").is_some_and(|kind| kind != "function" && kind != "custom") => {
+            return Ok(tool);
+        }
+        None => &tool,
+    };
+    let Some(name) = function.get("name").and_then(Value::as_str) else {
+        return Err(wrong("tools", EXPECTED, &tool));
+    };
+    let mut ours = Map::new();
+    ours.insert("name".into(), name.into());
+    if let Some(description) = function.get("description").filter(|text| text.is_string()) {
+        ours.insert("description".into(), description.clone());
+    }
+    let schema = function.get("parameters").filter(|schema| schema.is_object());
+    ours.insert("input_schema".into(), schema.cloned().unwrap_or_else(|| json!({ "type": "object" })));
+    Ok(Value::Object(ours))
+}
+
+fn tool_choice(choice: Value) -> Result<Value, BadArgs> {
+    match &choice {
+        Value::String(text) => Ok(match text.as_str() {
+            "auto" | "none" | "any" => json!({ "type": text }),
+            "required" => json!({ "type": "any" }),
+            name if name.trim_start().starts_with('{') => {
+                return match serde_json::from_str::<Value>(name) {
+                    Ok(object @ Value::Object(_)) => tool_choice(object),
+                    _ => Err(wrong("tool_choice", "auto, none, required or a tool's name", &choice)),
+                };
+            }
+            name => json!({ "type": "tool", "name": name }),
+        }),
+        Value::Object(fields) => match fields.get("type").and_then(Value::as_str) {
+            Some("function") => {
+                let name = choice.pointer("/function/name").or_else(|| fields.get("name"));
+                match name.and_then(Value::as_str) {
+                    Some(name) => Ok(json!({ "type": "tool", "name": name })),
+                    None => Err(wrong("tool_choice", "{type: \"function\", function: {name}}", &choice)),
+                }
+            }
+            Some(_) => Ok(choice),
+            None => Err(wrong("tool_choice", "auto, none, required or a tool's name", &choice)),
+        },
+        _ => Err(wrong("tool_choice", "auto, none, required or a tool's name", &choice)),
+    }
+}
+
+fn tool_use(call: &Value) -> Result<Value, BadArgs> {
+    let expected = || wrong("tool_calls", "a list of {id, function: {name, arguments}}", call);
+    let function = call.get("function").unwrap_or(call);
+    let id = call.get("id").and_then(Value::as_str).ok_or_else(expected)?;
+    let name = function.get("name").and_then(Value::as_str).ok_or_else(expected)?;
+    let input = match function.get("arguments") {
+        None | Some(Value::Null) => json!({}),
+        Some(Value::String(text)) if text.trim().is_empty() => json!({}),
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| expected())?,
+        Some(object) => object.clone(),
+    };
+    Ok(json!({ "type": "tool_use", "id": id, "name": name, "input": input }))
+}
+
+fn effort(effort: String) -> Result<String, BadArgs> {
+    match effort.as_str() {
+        "none" | "low" | "medium" | "high" | "xhigh" | "max" => Ok(effort),
+        "minimal" => Ok("low".into()),
+        other => Err(BadArgs(format!(
+            "`reasoning_effort` must be none, low, medium, high, xhigh or max, not \"{}\"",
+            other.chars().take(30).collect::<String>()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The one way to ask an actor.
+//!
+//! A plain call can hang for ever: a message that is accepted in the moment in which the actor dies stays in
+//! its channel as long as the caller holds a sender. So an asker also watches for the actor's end, and has a
+//! deadline.
+
+use std::time::{Duration, Instant};
+
+use ractor::Message;
+use tokio::sync::oneshot;
+
+use super::{Slot, clock};
+
+/// Where an answer goes. Dropping it tells the asker that there is none.
+pub type Reply<R> = oneshot::Sender<R>;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Nobody lives in the slot; the next incarnation is not there yet.
+    #[error("the actor is down")]
+    Down,
+    /// The actor died, or dropped the reply, before it answered.
+    #[error("the actor died before it answered")]
+    Died,
+    /// The deadline passed.
+    #[error("the actor did not answer in time")]
+    Deadline,
+}
+
+/// Sends the message made by `message` to whoever lives in `slot` and waits for the reply, the actor's end or
+/// the deadline, whichever comes first.
+pub async fn ask<M: Message, R>(
+    slot: &Slot<M>,
+    deadline: Instant,
+    message: impl FnOnce(Reply<R>) -> M,
+) -> Result<R, AskError> {
+    let address = slot.get().ok_or(AskError::Down)?;
+    let (reply, answer) = oneshot::channel();
+    address.cast(message(reply)).map_err(|_| AskError::Down)?;
+    tokio::select! {
+        biased; // a reply that raced the death still wins, and a replay sees the same order
+        answer = answer => answer.map_err(|_| AskError::Died),
+        () = address.ended() => Err(AskError::Died),
+        () = tokio::time::sleep_until(deadline.into()) => Err(AskError::Deadline),
+    }
+}
+
+/// Like [`ask`], but asks the next incarnation when this one is gone, until the deadline. Only for questions
+/// that may be asked twice.
+pub async fn ask_again<M: Message, R>(
+    slot: &Slot<M>,
+    deadline: Instant,
+    message: impl Fn(Reply<R>) -> M,
+) -> Result<R, AskError> {
+    loop {
+        match ask(slot, deadline, &message).await {
+            Err(AskError::Down | AskError::Died) if clock::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
