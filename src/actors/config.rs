@@ -73,7 +73,9 @@ impl Worker for ConfigActor {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"),
+            )
             .ok();
         let mut actor = ConfigActor { seat: seat.clone(), bursts: 0, watcher, watched: BTreeSet::new() };
         actor.watch(&seat.directory.config_cell.get());
@@ -88,7 +90,8 @@ impl Worker for ConfigActor {
                 let (load, cell) = (self.seat.load.clone(), self.seat.directory.config_cell.get());
                 me.spawn(async move {
                     let read = tokio::task::spawn_blocking(move || load()).await;
-                    let result = read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")));
+                    let result =
+                        read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")));
                     let _ = reply.send(result.map(|loaded| crate::config::diff(&cell, &loaded).summary()));
                 });
             }

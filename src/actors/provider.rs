@@ -63,7 +63,8 @@ impl Worker for Provider {
                 }
             }
         });
-        let mut provider = Provider { seat: seat.clone(), waiting: HashMap::new(), alarm: None, failed_checks: 0 };
+        let mut provider =
+            Provider { seat: seat.clone(), waiting: HashMap::new(), alarm: None, failed_checks: 0 };
         provider.schedule_check(me);
         Ok(provider)
     }
@@ -105,7 +106,13 @@ impl Worker for Provider {
 
 impl Provider {
     /// Grants, refuses, or lets the asker wait behind those who came before.
-    fn admit(&mut self, ask: Ask, reply: Reply<Result<Lease, Refusal>>, now: Instant, me: &mut Me<ProviderMessage>) {
+    fn admit(
+        &mut self,
+        ask: Ask,
+        reply: Reply<Result<Lease, Refusal>>,
+        now: Instant,
+        me: &mut Me<ProviderMessage>,
+    ) {
         if reply.is_closed() {
             return; // the asker has left
         }

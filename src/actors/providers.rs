@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Directory;
 use super::directory::Entry;
 use super::provider::{Provider, ProviderMessage, Seat};
 use super::router::RouterMessage;
-use super::Directory;
 use crate::cells::upstream::HttpUpstream;
 use crate::cells::{ProviderCell, Setup};
 use crate::config::{Keys, Loaded, ProviderId};
@@ -26,7 +26,11 @@ pub enum ProvidersMessage {
 }
 
 /// Makes a provider's way to the network. Tests and drills hand in their own.
-pub type Connect = Arc<dyn Fn(&ProviderId, &crate::config::Provider) -> Result<Arc<dyn crate::cells::upstream::Upstream>, String> + Send + Sync>;
+pub type Connect = Arc<
+    dyn Fn(&ProviderId, &crate::config::Provider) -> Result<Arc<dyn crate::cells::upstream::Upstream>, String>
+        + Send
+        + Sync,
+>;
 
 /// The overseer of one incarnation.
 pub struct Providers {
@@ -79,7 +83,11 @@ impl Overseer for Providers {
                 }
                 Changes {
                     start: after.iter().map(|(id, entry)| self.child(id, entry)).collect(),
-                    stop: before.keys().filter(|id| !after.contains_key(*id)).map(|id| id.0.clone()).collect(),
+                    stop: before
+                        .keys()
+                        .filter(|id| !after.contains_key(*id))
+                        .map(|id| id.0.clone())
+                        .collect(),
                 }
             }
         }
@@ -136,7 +144,9 @@ fn setup(
     before: Option<&Setup>,
 ) -> Result<Setup, String> {
     let base_url: Arc<str> = Arc::from(config.base_url.as_deref().unwrap_or_default());
-    let kept = before.filter(|before| before.base_url == base_url && before.config.timeouts.connect == config.timeouts.connect);
+    let kept = before.filter(|before| {
+        before.base_url == base_url && before.config.timeouts.connect == config.timeouts.connect
+    });
     let upstream = match kept {
         Some(before) => before.upstream.clone(),
         None => (directory.connect)(id, config)?,

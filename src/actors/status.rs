@@ -150,12 +150,18 @@ impl Status {
         let requests = &directory.requests;
         let mut warnings = cell.get().warnings.clone();
         if *cell.last_reload() != "ok" {
-            warnings.push("the config on disk is refused; the one in force is older (see config.last_reload)".into());
+            warnings.push(
+                "the config on disk is refused; the one in force is older (see config.last_reload)".into(),
+            );
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            address: directory.listener.address().map(|address| format!("http://{address}")).unwrap_or_default(),
+            address: directory
+                .listener
+                .address()
+                .map(|address| format!("http://{address}"))
+                .unwrap_or_default(),
             uptime_s: now.saturating_duration_since(directory.started).as_secs(),
             state: if directory.listener.stop().is_cancelled() { "draining" } else { "serving" }.to_owned(),
             config: ConfigStatus {
@@ -198,7 +204,11 @@ impl ProviderStatus {
         let (cell, setup) = (&entry.cell, entry.cell.setup());
         let view = cell.view(now);
         let quarantined = entry.slot.vitals().state() == State::Quarantined;
-        let bucket = |(name, level, size): (&str, f64, f64)| BucketStatus { name: name.to_owned(), level: level.round(), size };
+        let bucket = |(name, level, size): (&str, f64, f64)| BucketStatus {
+            name: name.to_owned(),
+            level: level.round(),
+            size,
+        };
         ProviderStatus {
             name: setup.id.to_string(),
             kind: setup.config.kind.as_str().to_owned(),

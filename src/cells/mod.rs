@@ -10,8 +10,8 @@ mod probe;
 mod provider;
 mod requests;
 mod routes;
-mod view;
 pub mod upstream;
+mod view;
 
 pub use config::ConfigCell;
 pub use lease::{Lease, Outcome, Refusal};

@@ -148,7 +148,11 @@ impl ProviderCell {
     }
 
     /// Those whose waiting is over, in order, and when to look again if nothing comes back before.
-    pub fn wake(self: &Arc<Self>, now: Instant, draw: u64) -> (Vec<(Ticket, Result<Lease, Refusal>)>, Option<Instant>) {
+    pub fn wake(
+        self: &Arc<Self>,
+        now: Instant,
+        draw: u64,
+    ) -> (Vec<(Ticket, Result<Lease, Refusal>)>, Option<Instant>) {
         let mut admission = self.admission();
         let woken = admission.wake(now, draw);
         let next = admission.wake_at(now);

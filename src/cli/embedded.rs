@@ -24,7 +24,8 @@ pub fn free_address() -> std::io::Result<SocketAddr> {
 
 /// The config with the simulator as its one provider that can be used, and as default.
 pub fn with_simulator(mut loaded: Loaded, address: SocketAddr) -> Loaded {
-    let text = format!("kind = \"anthropic\"\nbase_url = \"http://{address}\"\nmodels = [\"*\"]\npriority = 1000\n");
+    let text =
+        format!("kind = \"anthropic\"\nbase_url = \"http://{address}\"\nmodels = [\"*\"]\npriority = 1000\n");
     // The text is ours and holds what the schema asks for.
     if let Ok(provider) = toml::from_str::<Provider>(&text) {
         let id = ProviderId::from(NAME);

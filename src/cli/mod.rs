@@ -86,7 +86,9 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Mcp(args)) => mcp::run(args),
         Some(Command::Check { config }) => check::run(config.as_deref()),
-        Some(Command::Config { what: ConfigCommand::Schema }) => say(&format!("{:#}\n", crate::config::show::json_schema())),
+        Some(Command::Config { what: ConfigCommand::Schema }) => {
+            say(&format!("{:#}\n", crate::config::show::json_schema()))
+        }
         Some(Command::Config { what: ConfigCommand::Example }) => say(crate::config::source::BUILT_IN),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),

@@ -95,7 +95,9 @@ async fn spawn(command: &[String], address: &str, token: Option<&crate::config::
             child.env("ANTHROPIC_AUTH_TOKEN", token.expose());
         }
         // Without any credential Claude Code asks its user to log in; the daemon needs none.
-        None if std::env::var_os("ANTHROPIC_API_KEY").is_none() && std::env::var_os("ANTHROPIC_AUTH_TOKEN").is_none() => {
+        None if std::env::var_os("ANTHROPIC_API_KEY").is_none()
+            && std::env::var_os("ANTHROPIC_AUTH_TOKEN").is_none() =>
+        {
             child.env("ANTHROPIC_AUTH_TOKEN", "cproxy");
         }
         None => {}

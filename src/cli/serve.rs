@@ -90,13 +90,18 @@ pub struct Running {
 
 impl Running {
     /// Starts the tree. Without a usable provider, the embedded simulator serves in its place.
-    pub async fn start(loaded: Loaded, load: crate::actors::config::Load, listener: Option<TcpListener>) -> Result<Running, String> {
+    pub async fn start(
+        loaded: Loaded,
+        load: crate::actors::config::Load,
+        listener: Option<TcpListener>,
+    ) -> Result<Running, String> {
         // reqwest's TLS takes the process's provider of cryptography. Set already: then by a test, to the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (loaded, load, simulator) = match embedded::needed(&loaded) {
             false => (loaded, load, None),
             true => {
-                let address = embedded::free_address().map_err(|error| format!("the embedded simulator did not start: {error}"))?;
+                let address = embedded::free_address()
+                    .map_err(|error| format!("the embedded simulator did not start: {error}"))?;
                 (embedded::with_simulator(loaded, address), embedded::wrap(load, address), Some(address))
             }
         };
@@ -104,14 +109,23 @@ impl Running {
         let token = token::of(&server)?;
         let cell = listener.map(ListenerCell::new).unwrap_or_default();
         let port = cell.address().map_or(server.port, |at| at.port());
-        let directory = Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
+        let directory =
+            Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
         let changes = Arc::new(watch::Sender::new(0));
         let daemon = Arc::new(Daemon::new(directory.clone(), changes.clone(), token));
         let sessions = Arc::new(mcp::Sessions::default());
         let stop = directory.listener.stop().clone();
-        let mcp_service = mcp::http_service(Arc::new(daemon.clone()), sessions.clone(), port, &[server.host.to_string()], stop.clone());
-        let routes = http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
-        let serve: Serve = Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
+        let mcp_service = mcp::http_service(
+            Arc::new(daemon.clone()),
+            sessions.clone(),
+            port,
+            &[server.host.to_string()],
+            stop.clone(),
+        );
+        let routes =
+            http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
+        let serve: Serve =
+            Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
         let places = Arc::new(tokio::sync::Semaphore::new(server.max_connections));
         let hands = Hands {
             config: load,

@@ -23,7 +23,9 @@ pub fn of(server: &Server) -> Result<Option<Key>, String> {
         Err(error) => return Err(format!("server.token_file = {at}: {error}")),
     };
     if text.len() < 16 {
-        return Err(format!("server.token_file = {at}: holds fewer than 16 characters; remove it, and a new one is made"));
+        return Err(format!(
+            "server.token_file = {at}: holds fewer than 16 characters; remove it, and a new one is made"
+        ));
     }
     Ok(Some(Key::new("server.token_file", text)))
 }
@@ -51,7 +53,10 @@ fn refuse_open(path: &Path) -> Result<(), String> {
         let mode = std::fs::metadata(path).map(|found| found.mode()).unwrap_or(0);
         if mode & 0o077 != 0 {
             let at = path.display();
-            return Err(format!("server.token_file = {at}: others can read it (mode {:03o}); run: chmod 600 {at}", mode & 0o777));
+            return Err(format!(
+                "server.token_file = {at}: others can read it (mode {:03o}); run: chmod 600 {at}",
+                mode & 0o777
+            ));
         }
     }
     Ok(())

@@ -67,7 +67,13 @@ pub async fn attempt(request: &Request, lease: &mut Lease, outgoing: Outgoing) -
     let status = response.status();
     let (parts, body) = response.into_parts();
     if !status.is_success() {
-        let body = whole(body, MAX_ERROR, first_by.max(clock::now() + std::time::Duration::from_secs(5)), Phase::Headers).await;
+        let body = whole(
+            body,
+            MAX_ERROR,
+            first_by.max(clock::now() + std::time::Duration::from_secs(5)),
+            Phase::Headers,
+        )
+        .await;
         return Err(reading.refusal(status, &parts.headers, &body.unwrap_or_default()));
     }
     if request.facts.head.stream && !is_json(&parts.headers) {
@@ -80,7 +86,12 @@ pub async fn attempt(request: &Request, lease: &mut Lease, outgoing: Outgoing) -
 }
 
 /// Reads a stream up to its first output.
-async fn stream(headers: HeaderMap, mut body: Body, mut pipe: Box<dyn Pipe>, first_by: Instant) -> Result<Committed, Fault> {
+async fn stream(
+    headers: HeaderMap,
+    mut body: Body,
+    mut pipe: Box<dyn Pipe>,
+    first_by: Instant,
+) -> Result<Committed, Fault> {
     let mut gate = Gate::default();
     let mut pieces = Vec::new();
     loop {
@@ -101,7 +112,11 @@ async fn stream(headers: HeaderMap, mut body: Body, mut pipe: Box<dyn Pipe>, fir
 }
 
 /// Waits for `what`, at most until `deadline`.
-async fn by<T>(deadline: Instant, phase: Phase, what: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+async fn by<T>(
+    deadline: Instant,
+    phase: Phase,
+    what: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     match tokio::time::timeout_at(deadline.into(), what).await {
         Ok(result) => result,
         Err(_) => {
@@ -127,7 +142,10 @@ async fn whole(mut body: Body, limit: usize, deadline: Instant, phase: Phase) ->
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             if first.as_ref().map_or(0, Bytes::len) + joined.len() + data.len() > limit {
-                return Err(Fault::protocol(format!("the upstream's answer is larger than {} MiB", limit >> 20)));
+                return Err(Fault::protocol(format!(
+                    "the upstream's answer is larger than {} MiB",
+                    limit >> 20
+                )));
             }
             match first.take() {
                 None if joined.is_empty() => first = Some(data),

@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::Exchange;
 use super::answer::{Answer, AnswerBody};
 use super::request::Request;
-use super::Exchange;
 use crate::runtime::clock;
 
 impl Exchange {
@@ -31,7 +31,10 @@ impl Exchange {
             .candidates
             .iter()
             .map(|candidate| {
-                let open = published.entries.get(candidate.row).map_or(0, |entry| entry.vital(&candidate.target.model, now).open);
+                let open = published
+                    .entries
+                    .get(candidate.row)
+                    .map_or(0, |entry| entry.vital(&candidate.target.model, now).open);
                 json!({
                     "target": candidate.target.to_string(),
                     "dialect": candidate.dialect.as_str(),
@@ -43,7 +46,9 @@ impl Exchange {
         let skipped: Vec<Value> = plan
             .skipped
             .iter()
-            .map(|skipped| json!({ "target": skipped.target.to_string(), "why_not": skipped.why.to_string() }))
+            .map(
+                |skipped| json!({ "target": skipped.target.to_string(), "why_not": skipped.why.to_string() }),
+            )
             .collect();
         json!({
             "model": request.facts.head.model,

@@ -8,19 +8,19 @@ use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::Exchange;
 use super::answer::{Answer, AnswerBody};
 use super::attempt::attempt;
 use super::outgoing::outgoing;
-use super::relay::PING_EVERY;
 use super::pipe::error_event;
+use super::relay::PING_EVERY;
 use super::request::Request;
 use super::settle::Settlement;
-use super::Exchange;
 use crate::actors::directory::Published;
 use crate::actors::provider::ProviderMessage;
 use crate::cells::{Lease, OpenRequest, Refusal};
-use crate::routing::admission::Ask;
 use crate::dialect::{Fault, FaultKind, anthropic};
+use crate::routing::admission::Ask;
 use crate::routing::treatment::{Next, treatment};
 use crate::routing::{Candidate, Home, Inputs, Plan, backoff, plan};
 use crate::runtime::{self, AskError, Place, State, clock};
@@ -112,7 +112,16 @@ impl Exchange {
             let mut tried: Vec<Arc<str>> = Vec::new();
             let mut hopped = false;
             loop {
-                let mut lease = match self.admit(request, candidate, &published, &tried, deadline.min(clock::now() + routing.max_wait)).await {
+                let mut lease = match self
+                    .admit(
+                        request,
+                        candidate,
+                        &published,
+                        &tried,
+                        deadline.min(clock::now() + routing.max_wait),
+                    )
+                    .await
+                {
                     Ok(lease) => lease,
                     Err(refusal) => {
                         settlement.passed_over(candidate, &refusal);
@@ -128,7 +137,12 @@ impl Exchange {
                 let sent = match outgoing(request, candidate, &plan, &lease) {
                     Ok(outgoing) => {
                         let try_until = deadline;
-                        match tokio::time::timeout_at(try_until.into(), attempt(request, &mut lease, outgoing)).await {
+                        match tokio::time::timeout_at(
+                            try_until.into(),
+                            attempt(request, &mut lease, outgoing),
+                        )
+                        .await
+                        {
                             Ok(result) => result,
                             Err(_) => Err(Fault::new(
                                 FaultKind::Timeout(crate::dialect::Phase::FirstOutput),
@@ -139,12 +153,16 @@ impl Exchange {
                     Err(fault) => Err(fault),
                 };
                 let fault = match sent {
-                    Ok(committed) => return Ok(Box::new(settlement.committed(request, candidate, lease, committed))),
+                    Ok(committed) => {
+                        return Ok(Box::new(settlement.committed(request, candidate, lease, committed)));
+                    }
                     Err(fault) => fault,
                 };
                 let next = treatment(fault.kind).next;
                 let may_go_on = !fault.ambiguous || routing.retry_ambiguous;
-                if next == Next::RotateKey && let Some(key) = lease.key() {
+                if next == Next::RotateKey
+                    && let Some(key) = lease.key()
+                {
                     tried.push(key.name().clone());
                 }
                 settlement.faulted(candidate, lease, &fault);
@@ -155,20 +173,26 @@ impl Exchange {
                     return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan))));
                 }
                 match next {
-                    Next::Stop => return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan)))),
+                    Next::Stop => {
+                        return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan))));
+                    }
                     Next::RetryHere | Next::RotateKey if retries < routing.retry_attempts => {
                         let wait = match next {
                             Next::RotateKey => Duration::ZERO,
-                            _ => retry_after.unwrap_or_else(|| backoff(routing.retry_delay, retries, self.directory.random.draw())),
+                            _ => retry_after.unwrap_or_else(|| {
+                                backoff(routing.retry_delay, retries, self.directory.random.draw())
+                            }),
                         };
                         retries += 1;
-                        if clock::now() + wait >= deadline || !self.directory.routes.spend_retry(clock::now()) {
+                        if clock::now() + wait >= deadline || !self.directory.routes.spend_retry(clock::now())
+                        {
                             break;
                         }
                         tokio::time::sleep(wait).await;
                     }
                     Next::LargerWindow => {
-                        needs_window = needs_window.max(candidate.window.unwrap_or(request.facts.head.estimated_tokens));
+                        needs_window =
+                            needs_window.max(candidate.window.unwrap_or(request.facts.head.estimated_tokens));
                         break;
                     }
                     Next::RetryHere | Next::RotateKey | Next::NextCandidate => break,
@@ -190,6 +214,7 @@ impl Exchange {
             facts: &request.facts,
             table: &published.table,
             vital: &vital,
+            credential: request.credential.api_key.is_some() || request.credential.authorization.is_some(),
             affinity: home.as_ref().map(|home| &home.target),
             now,
             draw: self.directory.random.draw(),
@@ -205,13 +230,22 @@ impl Exchange {
     }
 
     /// Asks the candidate's actor for a lease.
-    async fn admit(&self, request: &Request, candidate: &Candidate, published: &Published, tried: &[Arc<str>], until: Instant) -> Result<Lease, Refusal> {
+    async fn admit(
+        &self,
+        request: &Request,
+        candidate: &Candidate,
+        published: &Published,
+        tried: &[Arc<str>],
+        until: Instant,
+    ) -> Result<Lease, Refusal> {
         let Some(entry) = published.entries.get(candidate.row) else { return Err(Refusal::Gone) };
         let head = &request.facts.head;
         let home = self.home(request, clock::now());
         let ask = Ask {
             model: candidate.target.model.clone(),
-            tokens: head.estimated_tokens.saturating_add(head.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(EXPECTED_OUTPUT)),
+            tokens: head
+                .estimated_tokens
+                .saturating_add(head.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(EXPECTED_OUTPUT)),
             session: request.facts.session.clone(),
             key: home.filter(|home| home.target == candidate.target).and_then(|home| home.key),
             tried: tried.to_vec(),
@@ -220,7 +254,9 @@ impl Exchange {
         let back_by = until.min(clock::now() + RESTART_LIMIT);
         loop {
             let ask = ask.clone();
-            match runtime::ask(&entry.slot, until + ASK_LIMIT, |reply| ProviderMessage::Admit(ask, reply)).await {
+            match runtime::ask(&entry.slot, until + ASK_LIMIT, |reply| ProviderMessage::Admit(ask, reply))
+                .await
+            {
                 Ok(granted) => return granted,
                 Err(AskError::Deadline) => return Err(Refusal::Busy),
                 Err(AskError::Down | AskError::Died) => {
@@ -282,7 +318,10 @@ fn error_headers(id: &str, retry_after: Option<u64>, should_retry: Option<bool>)
 
 /// Too many requests are open already.
 fn overloaded(request: &Request) -> Answer {
-    let mut fault = Fault::new(FaultKind::Overloaded, "cproxy serves as many requests as it may (server.max_requests); try again shortly");
+    let mut fault = Fault::new(
+        FaultKind::Overloaded,
+        "cproxy serves as many requests as it may (server.max_requests); try again shortly",
+    );
     fault.retry_after = Some(Duration::from_secs(1));
     settle_down(&request.id.0, Err(Box::new(Failure { fault, attempts: 0, route: String::new() })))
 }
@@ -333,11 +372,17 @@ enum Late {
 fn unserved(request: &Request, plan: &Plan) -> Fault {
     let model = &request.facts.head.model;
     if plan.skipped.is_empty() {
-        let message = format!("model: {model}: no provider serves it; add it to a provider's models, or set routing.default_provider");
+        let message = format!(
+            "model: {model}: no provider serves it; add it to a provider's models, or set routing.default_provider"
+        );
         return Fault::new(FaultKind::ModelNotFound, message);
     }
-    let reasons: Vec<String> = plan.skipped.iter().map(|skipped| format!("{}: {}", skipped.target, skipped.why)).collect();
-    Fault::new(FaultKind::ModelNotFound, format!("model: {model}: no provider can serve this request: {}", reasons.join("; ")))
+    let reasons: Vec<String> =
+        plan.skipped.iter().map(|skipped| format!("{}: {}", skipped.target, skipped.why)).collect();
+    Fault::new(
+        FaultKind::ModelNotFound,
+        format!("model: {model}: no provider can serve this request: {}", reasons.join("; ")),
+    )
 }
 
 /// Keeps the fault that tells the caller most: one that it can mend before one that passes.

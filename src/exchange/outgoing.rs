@@ -32,7 +32,12 @@ pub enum Reading {
 }
 
 /// Makes the request for a candidate.
-pub fn outgoing(request: &Request, candidate: &Candidate, plan: &Plan, lease: &Lease) -> Result<Outgoing, Fault> {
+pub fn outgoing(
+    request: &Request,
+    candidate: &Candidate,
+    plan: &Plan,
+    lease: &Lease,
+) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
     let (path, body, reading) = match candidate.dialect {
         Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
@@ -69,11 +74,20 @@ fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
     {
         return head::splice_model(&cleaned, &scanned.model_span, model);
     }
-    if *model == *head.model { request.body.clone() } else { head::splice_model(&request.body, &head.model_span, model) }
+    if *model == *head.model {
+        request.body.clone()
+    } else {
+        head::splice_model(&request.body, &head.model_span, model)
+    }
 }
 
 /// What the translation to Chat Completions must know of the target.
-fn chat_target<'a>(request: &'a Request, candidate: &'a Candidate, plan: &'a Plan, setup: &'a Setup) -> openai_chat::request::Target<'a> {
+fn chat_target<'a>(
+    request: &'a Request,
+    candidate: &'a Candidate,
+    plan: &'a Plan,
+    setup: &'a Setup,
+) -> openai_chat::request::Target<'a> {
     let can = &setup.config.capabilities;
     openai_chat::request::Target {
         session: request.facts.session.as_deref(),
@@ -138,7 +152,10 @@ fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> R
 /// A key as a header value that no debug output shows.
 fn sensitive(key: &Key, prefix: &str) -> Result<HeaderValue, Fault> {
     let mut value = HeaderValue::try_from(format!("{prefix}{}", key.expose())).map_err(|_| {
-        Fault::new(FaultKind::Auth, format!("the key {} holds characters that no header may hold", key.name()))
+        Fault::new(
+            FaultKind::Auth,
+            format!("the key {} holds characters that no header may hold", key.name()),
+        )
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -151,7 +168,9 @@ impl Reading {
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
             Reading::Same => anthropic::error::read(status, headers, body),
-            Reading::Chat(context) => openai_chat::error::read(status.as_u16(), headers, body, context.variant),
+            Reading::Chat(context) => {
+                openai_chat::error::read(status.as_u16(), headers, body, context.variant)
+            }
         }
     }
 
@@ -161,7 +180,11 @@ impl Reading {
             Reading::Same => Box::new(PassThrough::new()),
             Reading::Chat(context) => {
                 let source = openai_chat::stream::Reader::new((**context).clone());
-                let writer = StreamWriter::new(&request.facts.head.model, &message_id(request), request.facts.head.estimated_tokens);
+                let writer = StreamWriter::new(
+                    &request.facts.head.model,
+                    &message_id(request),
+                    request.facts.head.estimated_tokens,
+                );
                 Box::new(Translate::new(Box::new(source), writer))
             }
         }
@@ -217,7 +240,8 @@ impl Whole {
     }
 
     fn finish(self) -> Result<(Bytes, Report), Fault> {
-        let body = self.builder.finish().ok_or_else(|| Fault::protocol("the upstream's answer has no end"))?;
+        let body =
+            self.builder.finish().ok_or_else(|| Fault::protocol("the upstream's answer has no end"))?;
         Ok((body, self.report))
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::Body as _;
-use tokio::time::Sleep;
 use std::future::Future as _;
+use tokio::time::Sleep;
 
 use super::pipe::{Pipe, Report};
 use super::request::RequestId;
@@ -131,7 +131,10 @@ impl Relay {
     fn woken(&mut self) {
         let now = clock::now();
         if now >= self.total {
-            self.finish(Err(Fault::new(FaultKind::Timeout(Phase::Total), "the answer took longer than its deadline")));
+            self.finish(Err(Fault::new(
+                FaultKind::Timeout(Phase::Total),
+                "the answer took longer than its deadline",
+            )));
             return;
         }
         if now >= self.last_input + self.idle {
@@ -167,7 +170,9 @@ impl Stream for Relay {
                 if taken.is_err() {
                     tracing::error!(request = %this.id, "a translator panicked");
                     this.ready.clear();
-                    this.finish(Err(Fault::protocol("cproxy could not read the upstream's answer (a bug of ours)")));
+                    this.finish(Err(Fault::protocol(
+                        "cproxy could not read the upstream's answer (a bug of ours)",
+                    )));
                 }
                 continue;
             }

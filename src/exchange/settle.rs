@@ -16,10 +16,10 @@ use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
-use crate::routing::admission::Ended;
-use crate::routing::limits;
 use crate::dialect::Fault;
 use crate::routing::Candidate;
+use crate::routing::admission::Ended;
+use crate::routing::limits;
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -37,7 +37,12 @@ pub struct Settlement {
 
 impl Settlement {
     /// A request begins.
-    pub fn begin(directory: &Arc<Directory>, request: &Arc<Request>, open: OpenRequest, started: Instant) -> Settlement {
+    pub fn begin(
+        directory: &Arc<Directory>,
+        request: &Arc<Request>,
+        open: OpenRequest,
+        started: Instant,
+    ) -> Settlement {
         Settlement {
             directory: directory.clone(),
             request: request.clone(),
@@ -78,7 +83,13 @@ impl Settlement {
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(mut self, request: &Request, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+    pub fn committed(
+        mut self,
+        request: &Request,
+        candidate: &Candidate,
+        lease: Lease,
+        committed: Committed,
+    ) -> Answer {
         self.note(candidate, &"ok");
         if self.attempts > 1 {
             self.directory.requests.failovers.fetch_add(1, Ordering::Relaxed);
@@ -101,7 +112,10 @@ impl Settlement {
             }
             Committed::Stream { headers: upstream, first, body, pipe, ended } => {
                 take_over(&mut headers, &upstream, request, candidate);
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+                headers.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("text/event-stream; charset=utf-8"),
+                );
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
                 headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
                 let timeouts = lease.timeouts();
@@ -109,10 +123,16 @@ impl Settlement {
                 self.route(&mut headers, &served);
                 let id = request.id.clone();
                 let told = served.clone();
-                let settle = Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
+                let settle =
+                    Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
                 let relay = Relay::new(id, body, pipe, first, idle, total, settle);
                 let relay = if ended { relay.ended() } else { relay };
-                return Answer { status: StatusCode::OK, headers, body: AnswerBody::Stream(Box::pin(relay)), served: Some(served) };
+                return Answer {
+                    status: StatusCode::OK,
+                    headers,
+                    body: AnswerBody::Stream(Box::pin(relay)),
+                    served: Some(served),
+                };
             }
         };
         self.route(&mut headers, &served);
@@ -120,7 +140,14 @@ impl Settlement {
     }
 
     /// A stream has ended.
-    fn ended(self, lease: Lease, served: &Served, first_output: Duration, upstream: &HeaderMap, ending: Ending) {
+    fn ended(
+        self,
+        lease: Lease,
+        served: &Served,
+        first_output: Duration,
+        upstream: &HeaderMap,
+        ending: Ending,
+    ) {
         match ending {
             Ending::Well(report) => {
                 self.line(Some(served), "ok", &report, None);
@@ -194,7 +221,8 @@ fn take_over(headers: &mut HeaderMap, upstream: &HeaderMap, request: &Request, c
         return;
     }
     for (name, value) in upstream {
-        if name.as_str().starts_with("anthropic-") || name == "x-should-retry" || name == header::RETRY_AFTER {
+        if name.as_str().starts_with("anthropic-") || name == "x-should-retry" || name == header::RETRY_AFTER
+        {
             headers.append(name.clone(), value.clone());
         }
     }

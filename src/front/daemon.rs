@@ -101,7 +101,8 @@ impl Daemon {
             }
             mcp::Command::SetProviderEnabled(id, enabled) => {
                 let Some(entry) = self.directory.entries.load().get(&id).cloned() else {
-                    let known: Vec<String> = self.directory.entries.load().keys().map(ToString::to_string).collect();
+                    let known: Vec<String> =
+                        self.directory.entries.load().keys().map(ToString::to_string).collect();
                     return Err(format!("no provider \"{id}\"; there are: {}", known.join(", ")));
                 };
                 entry.cell.enable(enabled);
@@ -113,8 +114,12 @@ impl Daemon {
                 self.directory.router.cast(crate::actors::router::RouterMessage::Rebuild);
                 Ok(json!({ "strategy": strategy, "until": "the next start" }))
             }
-            mcp::Command::ClearCache => Err("the response cache is not enabled ([cache] enabled = true)".to_owned()),
-            mcp::Command::InjectFault(_) => Err("fault injection is not enabled ([faults] enabled = true)".to_owned()),
+            mcp::Command::ClearCache => {
+                Err("the response cache is not enabled ([cache] enabled = true)".to_owned())
+            }
+            mcp::Command::InjectFault(_) => {
+                Err("fault injection is not enabled ([faults] enabled = true)".to_owned())
+            }
         }
     }
 }

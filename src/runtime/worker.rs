@@ -149,7 +149,8 @@ impl<W: Worker> Actor for Shell<W> {
     ) -> Result<Self::State, ActorProcessingErr> {
         use super::Place;
         let address = self.slot.occupy(actor);
-        let mut me = Me { address, path: self.slot.vitals().path().clone(), tasks: JoinSet::new(), failure: None };
+        let mut me =
+            Me { address, path: self.slot.vitals().path().clone(), tasks: JoinSet::new(), failure: None };
         let worker = W::start(&seat, &mut me)?;
         Ok((worker, me))
     }

@@ -18,7 +18,9 @@ pub fn init(config: &Logging) -> Logs {
     let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let mut guards = vec![guard];
     let terminal = match config.format {
-        LogFormat::Pretty => fmt::layer().with_writer(stderr).with_target(false).with_ansi(is_terminal()).boxed(),
+        LogFormat::Pretty => {
+            fmt::layer().with_writer(stderr).with_target(false).with_ansi(is_terminal()).boxed()
+        }
         LogFormat::Json => fmt::layer().json().with_writer(stderr).boxed(),
     };
     let file = config.file.as_ref().and_then(|path| match open(path) {

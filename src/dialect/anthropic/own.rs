@@ -39,7 +39,11 @@ pub fn without_ours(body: &[u8]) -> Option<Bytes> {
         }
         out.put_slice(key.as_bytes());
         out.put_u8(b':');
-        let messages = if *key == "\"messages\"" { serde_json::from_str::<Vec<&RawValue>>(value.get()).ok() } else { None };
+        let messages = if *key == "\"messages\"" {
+            serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()
+        } else {
+            None
+        };
         match messages {
             Some(messages) => removed |= write_messages(&messages, &mut out),
             None => out.put_slice(value.get().as_bytes()),
@@ -55,11 +59,14 @@ fn write_messages(messages: &[&RawValue], out: &mut BytesMut) -> bool {
     let mut first = true;
     out.put_u8(b'[');
     for message in messages {
-        let blocks = serde_json::from_str::<Message<'_>>(message.get())
-            .ok()
-            .and_then(|message| serde_json::from_str::<Vec<&RawValue>>(message.content.get()).ok().map(|blocks| (message.content, blocks)));
+        let blocks = serde_json::from_str::<Message<'_>>(message.get()).ok().and_then(|message| {
+            serde_json::from_str::<Vec<&RawValue>>(message.content.get())
+                .ok()
+                .map(|blocks| (message.content, blocks))
+        });
         let cleaned = blocks.and_then(|(content, blocks)| {
-            let kept: Vec<&str> = blocks.iter().map(|block| block.get()).filter(|block| !is_ours(block)).collect();
+            let kept: Vec<&str> =
+                blocks.iter().map(|block| block.get()).filter(|block| !is_ours(block)).collect();
             (kept.len() < blocks.len()).then(|| (content.get(), kept))
         });
         if cleaned.as_ref().is_some_and(|(_, kept)| kept.is_empty()) {
@@ -133,7 +140,10 @@ mod tests {
     fn a_conversation_without_our_reasoning_is_left_alone() {
         assert_eq!(cleaned(r#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#), None);
         // The words alone are no block.
-        assert_eq!(cleaned(r#"{"messages":[{"role":"user","content":[{"type":"text","text":"cp1.abc"}]}]}"#), None);
+        assert_eq!(
+            cleaned(r#"{"messages":[{"role":"user","content":[{"type":"text","text":"cp1.abc"}]}]}"#),
+            None
+        );
     }
 
     #[test]

@@ -100,8 +100,10 @@ fn classify(status: Option<u16>, envelope: &Envelope, variant: &Variant) -> Faul
     } else if code == "tool_use_failed" {
         // The model's own mistake; the same request may well work.
         FaultKind::Protocol
-    } else if matches!(code, "content_filter" | "content_policy_violation" | "content_policy" | "data_inspection_failed")
-        || envelope.has_reasons
+    } else if matches!(
+        code,
+        "content_filter" | "content_policy_violation" | "content_policy" | "data_inspection_failed"
+    ) || envelope.has_reasons
         || has("responsibleaipolicyviolation")
         || has("content management policy")
     {
@@ -128,7 +130,9 @@ fn classify(status: Option<u16>, envelope: &Envelope, variant: &Variant) -> Faul
             408 | 409 | 425 => FaultKind::ServerError,
             400..=499 => FaultKind::Caller,
             // Without a status, what the body calls itself.
-            0 if code == "rate_limit_exceeded" || envelope.kind == "rate_limit_error" => FaultKind::RateLimited,
+            0 if code == "rate_limit_exceeded" || envelope.kind == "rate_limit_error" => {
+                FaultKind::RateLimited
+            }
             0 if envelope.kind == "authentication_error" => FaultKind::Auth,
             0 if matches!(envelope.kind.as_str(), "invalid_request_error" | "BadRequestError") => {
                 FaultKind::Caller
@@ -165,9 +169,15 @@ fn is_unknown_model(status: u16, code: &str, kind: &str, text: &str) -> bool {
     matches!(code, "model_not_found" | "unknown_model")
         || matches!(kind, "invalid_model" | "not_found_error")
         || (matches!(status, 0 | 400 | 403 | 404 | 422)
-            && ["model not found", "invalid model", "is not a valid model", "model identifier is invalid", "unknown model"]
-                .iter()
-                .any(|sign| text.contains(sign)))
+            && [
+                "model not found",
+                "invalid model",
+                "is not a valid model",
+                "model identifier is invalid",
+                "unknown model",
+            ]
+            .iter()
+            .any(|sign| text.contains(sign)))
         || (matches!(status, 400 | 404) && text.contains("model") && text.contains("does not exist"))
 }
 
@@ -197,12 +207,13 @@ impl Envelope {
             Value::Array(list) => list.first().and_then(|first| first.get("msg")).unwrap_or(&Value::Null),
             other => other,
         });
-        let mut message = [inner.get("message"), top.get("error"), top.get("message"), detail, top.as_str().map(|_| top)]
-            .into_iter()
-            .flatten()
-            .find_map(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let mut message =
+            [inner.get("message"), top.get("error"), top.get("message"), detail, top.as_str().map(|_| top)]
+                .into_iter()
+                .flatten()
+                .find_map(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
         let metadata = inner.get("metadata");
         if let Some(raw) = metadata.and_then(|metadata| metadata.get("raw")).and_then(Value::as_str)
             && (message.is_empty() || message == "Provider returned error")
@@ -221,7 +232,9 @@ impl Envelope {
             code: word("code"),
             kind: word("type"),
             param: word("param"),
-            status: numeric.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)),
+            status: numeric
+                .and_then(|code| u16::try_from(code).ok())
+                .filter(|code| (400..600).contains(code)),
             has_reasons: metadata.is_some_and(|metadata| metadata.get("reasons").is_some()),
             retry_delay,
             prompt: number("n_prompt_tokens"),
@@ -268,7 +281,8 @@ fn shown(message: &str) -> String {
             out.push(' ');
         }
         let bare = word.trim_start_matches(['"', '\'', '`', '(']);
-        let is_key = ["sk-", "gsk_", "xai-", "AIza"].iter().any(|prefix| bare.starts_with(prefix)) && bare.len() > 16;
+        let is_key =
+            ["sk-", "gsk_", "xai-", "AIza"].iter().any(|prefix| bare.starts_with(prefix)) && bare.len() > 16;
         out.push_str(if is_key { "[key]" } else { word });
     }
     out

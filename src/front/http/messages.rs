@@ -45,7 +45,8 @@ async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<
     let head = head::scan(&bytes).map_err(|error: BodyError| {
         Box::new(respond::failure(id, StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string()))
     })?;
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
+    let text =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
     let session = text("x-claude-code-session-id").or_else(|| head.session.as_deref().map(Arc::from));
     let facts = Facts {
         provider: text("x-cproxy-provider").map(crate::config::ProviderId),
@@ -84,9 +85,13 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 fn matchable(headers: &HeaderMap) -> Vec<(Arc<str>, Arc<str>)> {
     let own = headers.iter().filter(|(name, _)| {
         let name = name.as_str();
-        name.starts_with("x-") && name != "x-api-key" && name != "x-cproxy-token" && !name.starts_with("x-stainless")
+        name.starts_with("x-")
+            && name != "x-api-key"
+            && name != "x-cproxy-token"
+            && !name.starts_with("x-stainless")
     });
-    own.filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?)))).collect()
+    own.filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?))))
+        .collect()
 }
 
 /// The caller's own credential.
