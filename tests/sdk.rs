@@ -19,7 +19,7 @@ use serde_json::json;
 const RULES: &str = r#"
 [[rule]]
 when = { text = "fail with 429" }
-answer = { fail = { status = 429, retry_after = 7 } }
+answer = { fail = { status = 429, retry_after = 1 } }
 
 [[rule]]
 when = { text = "fail as too long" }
@@ -34,8 +34,9 @@ when = { text = "go slowly" }
 answer = { parts = [{ text = "slowly, slowly, slowly, slowly, slowly, slowly, slowly" }], pace = { between = "1s" } }
 "#;
 
-/// A rate-limited upstream would be left alone for a while, which is right, but not what is tried here.
-const ROUTING: &str = "[routing]\nretry_attempts = 0\nmax_wait = \"1ms\"\n";
+/// What comes back is the first answer of the upstream. After its 429 the daemon leaves it alone for the second
+/// that it asked for, and the next request waits.
+const ROUTING: &str = "[routing]\nretry_attempts = 0\nmax_wait = \"5s\"\n";
 
 #[test]
 fn the_javascript_sdk_gets_what_it_expects_over_every_kind_of_upstream() {

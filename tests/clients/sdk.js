@@ -129,7 +129,6 @@ const checks = {
       assert.ok(error.requestID, "an error has its request-id");
     };
     await fails(client.messages.create({ model, max_tokens: 10 }), Anthropic.BadRequestError, 400, /messages/);
-    await fails(client.messages.create(ask("fail with 429")), Anthropic.RateLimitError, 429, /./);
     await fails(client.messages.create(ask("fail with 429", { stream: true })), Anthropic.RateLimitError, 429, /./);
     await fails(client.messages.create(ask("fail as too long")), Anthropic.BadRequestError, 400, /prompt is too long/);
     await fails(client.models.retrieve("no-such-model"), Anthropic.NotFoundError, 404, /no-such-model/);
