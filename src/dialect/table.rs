@@ -287,8 +287,12 @@ const LLAMACPP: Variant = Variant {
     ..GENERIC
 };
 
-const OLLAMA: Variant =
-    Variant { name: "ollama", named_choice: NamedChoice::OnlyTool, reasoning: Reasoning::EffortOrNone, ..GENERIC };
+const OLLAMA: Variant = Variant {
+    name: "ollama",
+    named_choice: NamedChoice::OnlyTool,
+    reasoning: Reasoning::EffortOrNone,
+    ..GENERIC
+};
 
 const VLLM: Variant = Variant {
     name: "vllm",

@@ -6,11 +6,11 @@
 //! - [`error`] reads an upstream's refusal and writes ours; [`overflow`] knows how servers say that a
 //!   conversation is too long.
 
-pub mod types;
 pub mod error;
 pub mod overflow;
 pub mod response;
 pub mod stream;
+pub mod types;
 pub mod usage;
 pub mod watch;
 pub mod write;

@@ -129,7 +129,8 @@ pub fn rectify(fault: &Fault, translated: &Translated, known: &[Rectify]) -> Opt
 /// A smaller limit on output, if it leaves room for an answer.
 fn smaller(most: u64, translated: &Translated) -> Option<Rectify> {
     const LEAST: u64 = 256;
-    (most >= LEAST && translated.max_tokens.is_none_or(|asked| most < asked)).then_some(Rectify::MaxTokens(most))
+    (most >= LEAST && translated.max_tokens.is_none_or(|asked| most < asked))
+        .then_some(Rectify::MaxTokens(most))
 }
 
 fn of_refusal(fault: &Fault, translated: &Translated) -> Option<Rectify> {
@@ -154,11 +155,16 @@ fn of_refusal(fault: &Fault, translated: &Translated) -> Option<Rectify> {
         }
     }
     let param = envelope.param.as_str();
-    if envelope.code == "string_above_max_length" || has("string_above_max_length") || has("string too long") {
+    if envelope.code == "string_above_max_length" || has("string_above_max_length") || has("string too long")
+    {
         let of_tool = param.contains("description") || has("description");
         return of_tool.then_some(Rectify::CutDescriptions);
     }
-    if has("image_url") || has("image input") || has("does not support image") || has("images are not supported") {
+    if has("image_url")
+        || has("image input")
+        || has("does not support image")
+        || has("images are not supported")
+    {
         return Some(Rectify::DropImages);
     }
     if is_refused(&text) && (has("`file`") || has("pdf")) {
@@ -170,13 +176,17 @@ fn of_refusal(fault: &Fault, translated: &Translated) -> Option<Rectify> {
     if has("effort") && (has("supported levels") || has("supported values")) {
         return Some(effort_at_most(&text));
     }
-    if (param.ends_with("strict") || has("'strict'") || has("strict")) && (is_refused(&text) || has("schema")) {
+    if (param.ends_with("strict") || has("'strict'") || has("strict")) && (is_refused(&text) || has("schema"))
+    {
         return Some(Rectify::NotStrict);
     }
-    if !is_refused(&text) && envelope.code != "unsupported_parameter" && envelope.code != "unsupported_value" {
+    if !is_refused(&text) && envelope.code != "unsupported_parameter" && envelope.code != "unsupported_value"
+    {
         return None;
     }
-    let named = |name: &str| param == name || has(&format!("'{name}'")) || has(&format!("`{name}`")) || has(&format!("\"{name}\""));
+    let named = |name: &str| {
+        param == name || has(&format!("'{name}'")) || has(&format!("`{name}`")) || has(&format!("\"{name}\""))
+    };
     let by_quotes = PARAMS.iter().find(|(name, _)| named(name));
     // Short names are words too; they count in quotes only.
     let by_words = || PARAMS.iter().find(|(name, _)| name.len() > 4 && *name != "thinking" && has(name));

@@ -128,7 +128,11 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
     let wish = reasoning::Wish::read(&request, target);
     let tools = tools::Tools::choose(&request, &conversation, target, wish.is_on(), &mut notes)?;
     let names = NameMap::new(
-        tools.list.iter().filter_map(|tool| tool.name.as_deref()).chain(conversation.called_names.iter().copied()),
+        tools
+            .list
+            .iter()
+            .filter_map(|tool| tool.name.as_deref())
+            .chain(conversation.called_names.iter().copied()),
     );
 
     let mut json = Json::with_capacity(body.len() + body.len() / 8 + 256);
@@ -282,8 +286,8 @@ fn sampling(
         json.key(field).number(most);
     }
     // OpenAI's reasoning models take none of these, and DeepSeek's not while they reason.
-    let reasons =
-        models::is_openai_reasoning(target.model) || (target.variant.reasoning == Reasoning::Thinking && wish.is_on());
+    let reasons = models::is_openai_reasoning(target.model)
+        || (target.variant.reasoning == Reasoning::Thinking && wish.is_on());
     for (key, value, param) in
         [("temperature", request.temperature, Param::Temperature), ("top_p", request.top_p, Param::TopP)]
     {
@@ -308,7 +312,11 @@ fn sampling(
         }
         if is_known {
             json.key("stop").array(|json| {
-                request.stop_sequences.iter().take(target.variant.max_stops).for_each(|stop| json.string(stop));
+                request
+                    .stop_sequences
+                    .iter()
+                    .take(target.variant.max_stops)
+                    .for_each(|stop| json.string(stop));
             });
         }
     }
@@ -317,7 +325,9 @@ fn sampling(
 /// The format of the answer.
 fn format(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>, notes: &mut Notes) {
     let config = request.output_config.as_ref().and_then(|config| config.format.as_ref());
-    let Some(OutputFormat { schema: Some(wanted), .. }) = config.or(request.output_format.as_ref()) else { return };
+    let Some(OutputFormat { schema: Some(wanted), .. }) = config.or(request.output_format.as_ref()) else {
+        return;
+    };
     if !target.sends(Param::ResponseFormat) {
         notes.drop("output_config.format");
         return;
@@ -349,7 +359,8 @@ fn caller(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>) {
             UserField::None => {}
         }
     }
-    if let Some(session) = target.session.filter(|_| target.variant.prompt_cache_key && target.sends(Param::CacheKey))
+    if let Some(session) =
+        target.session.filter(|_| target.variant.prompt_cache_key && target.sends(Param::CacheKey))
     {
         json.key("prompt_cache_key").string(session);
     }
@@ -391,9 +402,11 @@ fn system_texts<'r>(
         Content::Text(text) => Some((text.as_ref(), None)),
         Content::None | Content::Blocks(_) => None,
     };
-    let blocks = system.blocks().iter().filter_map(|block| Some((block.text.as_deref()?, block.cache_control)));
+    let blocks =
+        system.blocks().iter().filter_map(|block| Some((block.text.as_deref()?, block.cache_control)));
     let all = whole.into_iter().chain(blocks).enumerate();
-    all.filter(|(nth, (text, _))| !text.is_empty() && !(*nth == 0 && is_attribution(text))).map(|(_, pair)| pair)
+    all.filter(|(nth, (text, _))| !text.is_empty() && !(*nth == 0 && is_attribution(text)))
+        .map(|(_, pair)| pair)
 }
 
 #[cfg(test)]

@@ -112,14 +112,20 @@ pub(super) fn image<'a>(
     notes: &mut Notes,
 ) -> Result<Option<Piece<'a>>, RequestError> {
     let Source::Object(source) = &block.source else {
-        return Err(RequestError::Field { path: format!("{}.source", path()), message: "Field required".to_owned() });
+        return Err(RequestError::Field {
+            path: format!("{}.source", path()),
+            message: "Field required".to_owned(),
+        });
     };
     if !target.takes_images() {
         notes.drop("image");
         return Ok(Some(Piece::text("[image omitted: the selected model does not accept images]")));
     }
     if source.file_id.is_some() {
-        return Err(RequestError::OnlyAnthropic { path: format!("{}.source", path()), feature: "a file by its id" });
+        return Err(RequestError::OnlyAnthropic {
+            path: format!("{}.source", path()),
+            feature: "a file by its id",
+        });
     }
     if source.data.is_none() && source.url.is_none() {
         return Ok(None);
@@ -136,7 +142,10 @@ pub(super) fn document<'a>(
 ) -> Result<Option<Piece<'a>>, RequestError> {
     let Source::Object(source) = &block.source else { return Ok(None) };
     if source.file_id.is_some() {
-        return Err(RequestError::OnlyAnthropic { path: format!("{}.source", path()), feature: "a file by its id" });
+        return Err(RequestError::OnlyAnthropic {
+            path: format!("{}.source", path()),
+            feature: "a file by its id",
+        });
     }
     let title = block.title.as_deref();
     let body = match (source.kind.as_deref(), &source.data) {
@@ -213,7 +222,9 @@ pub(super) fn tool_output<'a>(
                             said.push(text);
                         }
                     }
-                    Some(attached @ (Piece::Image { .. } | Piece::File { .. })) => output.attached.push(attached),
+                    Some(attached @ (Piece::Image { .. } | Piece::File { .. })) => {
+                        output.attached.push(attached)
+                    }
                     None => {}
                 }
             }
@@ -226,7 +237,8 @@ pub(super) fn tool_output<'a>(
     }
     if result.is_error {
         let text = output.text.trim_start();
-        let says_so = text.starts_with('<') || text.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("error"));
+        let says_so =
+            text.starts_with('<') || text.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("error"));
         if !says_so {
             output.text = Cow::Owned(format!("Error: {}", output.text));
         }
@@ -259,7 +271,8 @@ pub(super) fn server_tool(block: &Block<'_>) -> Option<String> {
     let mut lines = String::new();
     for result in block.content.blocks() {
         let title = result.title.as_deref().or(result.tool_name.as_deref());
-        let line = match (title, result.url.as_deref(), result.text.as_deref(), result.error_code.as_deref()) {
+        let line = match (title, result.url.as_deref(), result.text.as_deref(), result.error_code.as_deref())
+        {
             (Some(title), Some(url), ..) => format!("- {title} ({url})"),
             (Some(title), None, ..) => format!("- {title}"),
             (None, _, Some(text), _) => text.to_owned(),

@@ -15,7 +15,8 @@ const MAX_QUERY: usize = 400;
 /// The answer, if no upstream is needed for it.
 pub(super) fn answer(request: &MessagesRequest<'_>, target: &Target<'_>) -> Option<Vec<Part<'static>>> {
     let usage = Usage { input: target.input_estimate, estimated: true, ..Usage::default() };
-    let start = Part::Start { id: Cow::Borrowed(""), model: Cow::Owned(target.model.to_owned()), usage: Some(usage) };
+    let start =
+        Part::Start { id: Cow::Borrowed(""), model: Cow::Owned(target.model.to_owned()), usage: Some(usage) };
     let end = |stop| Part::End { stop, usage: Some(usage) };
     if request.max_tokens == Some(0) {
         return Some(vec![start, end(Stop::MaxTokens)]);

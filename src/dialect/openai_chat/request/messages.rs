@@ -131,12 +131,22 @@ pub(super) fn turns(
     }
 }
 
-fn assistant(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>, markers: &mut Markers, is_last: bool) {
+fn assistant(
+    json: &mut Json,
+    turn: &Assistant<'_>,
+    target: &Target<'_>,
+    markers: &mut Markers,
+    is_last: bool,
+) {
     json.object(|json| {
         json.key("role").string("assistant");
         let in_parts = markers.is_known && turn.texts.iter().any(|said| said.cache.is_some());
         if turn.texts.is_empty() {
-            if target.variant.null_content { json.key("content").null() } else { json.key("content").string("") }
+            if target.variant.null_content {
+                json.key("content").null()
+            } else {
+                json.key("content").string("")
+            }
         } else if in_parts {
             json.key("content").array(|json| {
                 for said in &turn.texts {
@@ -146,7 +156,8 @@ fn assistant(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>, markers
                 }
             });
         } else {
-            let pieces: Vec<&str> = turn.texts.iter().flat_map(|said| [said.glue, said.text.as_ref()]).collect();
+            let pieces: Vec<&str> =
+                turn.texts.iter().flat_map(|said| [said.glue, said.text.as_ref()]).collect();
             json.key("content").pieces(&pieces);
         }
         thoughts(json, turn, target);
@@ -215,8 +226,10 @@ fn write_call(json: &mut Json, call: &Call<'_>, turn: &Assistant<'_>, is_first: 
             json.key("arguments").string(&compact(call.input));
         });
         if target.variant.replay == Replay::ThoughtSignature {
-            let known = turn.signatures.iter().find(|(id, _)| id == call.id).map(|(_, signature)| signature.as_str());
-            let is_needed = is_first && !["gemini-1", "gemini-2"].iter().any(|old| target.model.contains(old));
+            let known =
+                turn.signatures.iter().find(|(id, _)| id == call.id).map(|(_, signature)| signature.as_str());
+            let is_needed =
+                is_first && !["gemini-1", "gemini-2"].iter().any(|old| target.model.contains(old));
             if let Some(signature) = known.or(is_needed.then_some(NO_SIGNATURE)) {
                 json.key("extra_content").object(|json| {
                     json.key("google").object(|json| json.key("thought_signature").string(signature));
@@ -260,7 +273,11 @@ fn results(
             let in_place = target.variant.tool_images && !output.attached.is_empty();
             if in_place || marker.is_some() {
                 json.key("content").array(|json| {
-                    let text = if in_place { Cow::Borrowed(output.text.as_ref()) } else { with_notes(output, images.len()) };
+                    let text = if in_place {
+                        Cow::Borrowed(output.text.as_ref())
+                    } else {
+                        with_notes(output, images.len())
+                    };
                     if !text.is_empty() || !in_place {
                         Piece::text(said(text, target)).write(json, marker);
                     }
@@ -287,11 +304,16 @@ fn results(
     }
     for (result, _) in given.iter().zip(&used).filter(|(_, used)| !**used) {
         notes.heal("tool_result without a call");
-        pieces.push((Piece::text(format!("[result of tool {}] {}", result.id, result.output.text)), result.cache));
+        pieces.push((
+            Piece::text(format!("[result of tool {}] {}", result.id, result.output.text)),
+            result.cache,
+        ));
         pieces.extend(result.output.attached.iter().map(|piece| (borrowed(piece), None)));
     }
     pieces.extend(user.pieces.iter().map(|piece| (borrowed(piece), piece.cache())));
-    for run in pieces.chunk_by(|(a, _), (b, _)| !matches!(a, Piece::System(_)) && !matches!(b, Piece::System(_))) {
+    for run in
+        pieces.chunk_by(|(a, _), (b, _)| !matches!(a, Piece::System(_)) && !matches!(b, Piece::System(_)))
+    {
         user_message(json, run, markers);
     }
 }

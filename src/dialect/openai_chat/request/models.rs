@@ -68,7 +68,9 @@ mod tests {
         assert_eq!(openai_reasoning("gpt-5.4-mini"), Some(OpenAi::Gpt(5, 4)));
         assert_eq!(openai_reasoning("openai/o4-mini"), Some(OpenAi::O(4)));
         assert_eq!(openai_reasoning("o3"), Some(OpenAi::O(3)));
-        for other in ["gpt-4o", "gpt-4.1", "openai/gpt-oss-120b", "gpt-5-chat-latest", "o", "olmo-2", "omni", "claude"] {
+        for other in
+            ["gpt-4o", "gpt-4.1", "openai/gpt-oss-120b", "gpt-5-chat-latest", "o", "olmo-2", "omni", "claude"]
+        {
             assert_eq!(openai_reasoning(other), None, "{other}");
         }
     }

@@ -89,7 +89,8 @@ impl Wish {
                 }
             }
             Reasoning::Effort | Reasoning::EffortOrNone => {
-                let none = (*self == Wish::Off && target.variant.reasoning == Reasoning::EffortOrNone).then_some("none");
+                let none = (*self == Wish::Off && target.variant.reasoning == Reasoning::EffortOrNone)
+                    .then_some("none");
                 if let Some(level) = none.or_else(|| level(Effort::High)) {
                     json.key("reasoning_effort").string(level);
                 }

@@ -88,7 +88,8 @@ fn only_a_leading_attribution_line_is_taken_out() {
         {"type": "text", "text": "x-anthropic-billing-header: quoted"}
     ]);
     let body = json!({"model": "m", "max_tokens": 9, "system": system, "messages": [{"role": "user", "content": "hi"}]});
-    let wanted = json!({"role": "system", "content": "You are helpful.\n\nx-anthropic-billing-header: quoted"});
+    let wanted =
+        json!({"role": "system", "content": "You are helpful.\n\nx-anthropic-billing-header: quoted"});
     assert_eq!(sent(&body, &target("openai"))["messages"][0], wanted);
     let parts = sent(&body, &target("openrouter"))["messages"][0]["content"].clone();
     assert_eq!(parts[0]["cache_control"], json!({"type": "ephemeral"}));
@@ -139,7 +140,10 @@ fn every_call_gets_exactly_one_result_and_no_result_is_lost() {
     assert_eq!(out[1]["content"], Value::Null);
     assert_eq!(out[1]["tool_calls"][0]["function"]["arguments"], r#"{"path":"a b"}"#);
     assert_eq!(out[2], json!({"role": "tool", "tool_call_id": "a", "content": "first"}));
-    assert_eq!(out[3], json!({"role": "tool", "tool_call_id": "b", "content": "[tool call was interrupted; no result]"}));
+    assert_eq!(
+        out[3],
+        json!({"role": "tool", "tool_call_id": "b", "content": "[tool call was interrupted; no result]"})
+    );
     assert_eq!(out[4], json!({"role": "user", "content": "[result of tool a] second"}));
 }
 
@@ -151,11 +155,20 @@ fn results_keep_their_kind() {
     };
     assert_eq!(content(json!([])), "");
     assert_eq!(content(json!([{"type": "text", "text": "x"}, {"type": "text", "text": "y"}])), "x\ny");
-    assert_eq!(content(json!([{"type": "tool_reference", "tool_name": "Grep"}])), "Tool Grep is now available.");
-    assert_eq!(content(json!([{"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "x"}]}])), "T\nS\nx");
+    assert_eq!(
+        content(json!([{"type": "tool_reference", "tool_name": "Grep"}])),
+        "Tool Grep is now available."
+    );
+    assert_eq!(
+        content(
+            json!([{"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "x"}]}])
+        ),
+        "T\nS\nx"
+    );
     let failed = |text: &str| {
         let block = json!({"type": "tool_result", "tool_use_id": "a", "content": text, "is_error": true});
-        let history = json!([{"role": "assistant", "content": [call("a")]}, {"role": "user", "content": [block]}]);
+        let history =
+            json!([{"role": "assistant", "content": [call("a")]}, {"role": "user", "content": [block]}]);
         messages(&history, "openai")[1]["content"].clone()
     };
     assert_eq!(failed("no file"), "Error: no file");
@@ -166,7 +179,8 @@ fn results_keep_their_kind() {
 
 #[test]
 fn images_of_results_come_in_one_message_after_them() {
-    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}});
+    let image =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}});
     let history = json!([
         {"role": "assistant", "content": [call("a"), call("b")]},
         {"role": "user", "content": [result("a", &json!([{"type": "text", "text": "see"}, image])), result("b", &json!([image]))]},
@@ -188,10 +202,14 @@ fn images_of_results_come_in_one_message_after_them() {
 #[test]
 fn documents_become_files_text_or_a_note() {
     let pdf = json!({"type": "document", "title": "a.pdf", "source": {"type": "base64", "media_type": "application/pdf", "data": "QQ=="}});
-    let text = json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "body"}});
+    let text =
+        json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "body"}});
     let history = json!([{"role": "user", "content": [pdf, text]}]);
     let out = messages(&history, "openai");
-    assert_eq!(out[0]["content"][0]["file"], json!({"filename": "a.pdf", "file_data": "data:application/pdf;base64,QQ=="}));
+    assert_eq!(
+        out[0]["content"][0]["file"],
+        json!({"filename": "a.pdf", "file_data": "data:application/pdf;base64,QQ=="})
+    );
     assert_eq!(out[0]["content"][1]["text"], "<document>\nbody\n</document>");
     assert!(messages(&history, "groq")[0]["content"].as_str().unwrap().starts_with("[document omitted"));
     let file = json!({"model": "m", "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]});
@@ -263,14 +281,19 @@ fn deferred_tools_come_once_something_refers_to_them_and_last() {
 
 #[test]
 fn a_tool_choice_never_stands_without_its_tool() {
-    let body = |choice: Value| json!({"model": "m", "max_tokens": 9, "tool_choice": choice, "messages": [{"role": "user", "content": "x"}],
-        "tools": [{"name": "A", "input_schema": {"type": "object"}}, {"name": "B", "input_schema": {"type": "object"}}]});
+    let body = |choice: Value| {
+        json!({"model": "m", "max_tokens": 9, "tool_choice": choice, "messages": [{"role": "user", "content": "x"}],
+        "tools": [{"name": "A", "input_schema": {"type": "object"}}, {"name": "B", "input_schema": {"type": "object"}}]})
+    };
     let choice = |wanted: Value, variant: &str| sent(&body(wanted), &target(variant))["tool_choice"].clone();
     assert_eq!(choice(json!({"type": "any"}), "openai"), "required");
     assert_eq!(choice(json!({"type": "none"}), "openai"), "none");
     assert_eq!(choice(json!({"type": "tool", "name": "Z"}), "openai"), Value::Null);
     let only = sent(&body(json!({"type": "tool", "name": "B"})), &target("llamacpp"));
-    assert_eq!((only["tool_choice"].clone(), only["tools"].as_array().unwrap().len()), (json!("required"), 1));
+    assert_eq!(
+        (only["tool_choice"].clone(), only["tools"].as_array().unwrap().len()),
+        (json!("required"), 1)
+    );
     let mut thinking = body(json!({"type": "any"}));
     thinking["thinking"] = json!({"type": "adaptive"});
     assert_eq!(sent(&thinking, &target("deepseek"))["tool_choice"], "auto");
@@ -278,7 +301,11 @@ fn a_tool_choice_never_stands_without_its_tool() {
     assert_eq!(sent(&alone, &target("openai"))["parallel_tool_calls"], false);
     alone["tools"] = json!([]);
     let bare = sent(&alone, &target("openai"));
-    assert!(bare.get("tool_choice").is_none() && bare.get("tools").is_none() && bare.get("parallel_tool_calls").is_none());
+    assert!(
+        bare.get("tool_choice").is_none()
+            && bare.get("tools").is_none()
+            && bare.get("parallel_tool_calls").is_none()
+    );
 }
 
 #[test]
@@ -291,7 +318,8 @@ fn anthropics_client_tools_get_a_schema_and_server_tools_go() {
     assert_eq!(out["tools"].as_array().unwrap().len(), 2);
     assert_eq!(out["tools"][0]["function"]["parameters"]["properties"]["command"]["type"], "string");
     assert_eq!(translated.dropped, ["server tool"]);
-    let computer = json!({"model": "m", "messages": [], "tools": [{"type": "computer_20250124", "name": "computer"}]});
+    let computer =
+        json!({"model": "m", "messages": [], "tools": [{"type": "computer_20250124", "name": "computer"}]});
     assert!(error(&computer, "openai").starts_with("tools.0.type: "));
 }
 
@@ -301,10 +329,13 @@ fn a_search_alone_is_answered_without_inventing() {
         "tools": [{"type": "web_search_20250305", "name": "web_search"}], "tool_choice": {"type": "tool", "name": "web_search"}});
     let answer = from_messages(body.to_string().as_bytes(), &target("openai")).unwrap();
     let Translation::Answer(parts) = answer else { panic!() };
-    let blocks: Vec<Value> = parts.iter().filter_map(|part| match part {
-        Part::Block(json) => serde_json::from_str(json).ok(),
-        _ => None,
-    }).collect();
+    let blocks: Vec<Value> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Block(json) => serde_json::from_str(json).ok(),
+            _ => None,
+        })
+        .collect();
     assert_eq!(blocks[0]["id"], blocks[1]["tool_use_id"]);
     assert_eq!(blocks[1]["content"]["error_code"], "unavailable");
     let out = sent(&body, &target("openrouter"));
@@ -315,9 +346,13 @@ fn a_search_alone_is_answered_without_inventing() {
 #[test]
 fn nothing_to_generate_needs_no_upstream() {
     let body = json!({"model": "m", "max_tokens": 0, "messages": [{"role": "user", "content": "x"}]});
-    let answer = from_messages(body.to_string().as_bytes(), &Target { input_estimate: 7, ..target("openai") }).unwrap();
+    let answer =
+        from_messages(body.to_string().as_bytes(), &Target { input_estimate: 7, ..target("openai") })
+            .unwrap();
     let Translation::Answer(parts) = answer else { panic!() };
-    assert!(matches!(&parts[1], Part::End { stop: crate::dialect::Stop::MaxTokens, usage: Some(usage) } if usage.input == 7));
+    assert!(
+        matches!(&parts[1], Part::End { stop: crate::dialect::Stop::MaxTokens, usage: Some(usage) } if usage.input == 7)
+    );
 }
 
 // === reasoning ===
@@ -336,14 +371,20 @@ fn reasoning_is_asked_for_in_each_upstreams_words() {
     assert_eq!(with(adaptive(), Some("max"), "openai", "o3")["reasoning_effort"], "high");
     assert!(with(adaptive(), None, "openai", "gpt-5.2").get("reasoning_effort").is_none());
     assert!(with(adaptive(), Some("high"), "openai", "gpt-4o").get("reasoning_effort").is_none());
-    assert_eq!(with(json!({"type": "disabled"}), Some("high"), "openai", "gpt-5")["reasoning_effort"], "minimal");
+    assert_eq!(
+        with(json!({"type": "disabled"}), Some("high"), "openai", "gpt-5")["reasoning_effort"],
+        "minimal"
+    );
     let budget = json!({"type": "enabled", "budget_tokens": 9000});
     assert_eq!(with(budget.clone(), None, "openai", "gpt-5")["reasoning_effort"], "high");
     assert_eq!(with(budget, None, "openrouter", "a/b")["reasoning"], json!({"max_tokens": 3999}));
     assert_eq!(with(adaptive(), Some("max"), "openrouter", "a/b")["reasoning"], json!({"effort": "xhigh"}));
     assert_eq!(with(adaptive(), None, "openrouter", "a/b")["reasoning"], json!({"enabled": true}));
     assert_eq!(with(adaptive(), None, "deepseek", "d")["thinking"], json!({"type": "enabled"}));
-    assert_eq!(with(json!({"type": "disabled"}), None, "vllm", "q")["chat_template_kwargs"], json!({"enable_thinking": false}));
+    assert_eq!(
+        with(json!({"type": "disabled"}), None, "vllm", "q")["chat_template_kwargs"],
+        json!({"enable_thinking": false})
+    );
     assert_eq!(with(json!({"type": "disabled"}), None, "ollama", "q")["reasoning_effort"], "none");
 }
 
@@ -351,7 +392,9 @@ fn reasoning_is_asked_for_in_each_upstreams_words() {
 fn tools_and_reasoning_do_not_meet_where_chat_refuses_both() {
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "output_config": {"effort": "high"},
         "tools": [{"name": "A", "input_schema": {"type": "object"}}]});
-    let effort = |model: &str| sent(&body, &Target::new(model, by_name("openai").unwrap()))["reasoning_effort"].clone();
+    let effort = |model: &str| {
+        sent(&body, &Target::new(model, by_name("openai").unwrap()))["reasoning_effort"].clone()
+    };
     assert_eq!(effort("gpt-5.4"), "none");
     assert_eq!(effort("gpt-5.1"), "high");
 }
@@ -359,24 +402,36 @@ fn tools_and_reasoning_do_not_meet_where_chat_refuses_both() {
 #[test]
 fn carried_reasoning_goes_back_to_whom_it_belongs_and_to_nobody_else() {
     let details = r#"[{"type":"reasoning.text","signature":"s","index":0}]"#.to_owned();
-    let carrier = |dialect: &str, model: &str| Carrier {
-        dialect: dialect.to_owned(), model: model.to_owned(), item: None,
-        details: serde_json::value::RawValue::from_string(details.clone()).ok(),
-        signatures: vec![("a".to_owned(), "google-sig".to_owned())],
-    }.write();
-    let history = |signature: &str| json!([
-        {"role": "user", "content": "x"},
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm \"q\"", "signature": signature}, call("a")]},
-        {"role": "user", "content": [result("a", &json!("r"))]},
-    ]);
+    let carrier = |dialect: &str, model: &str| {
+        Carrier {
+            dialect: dialect.to_owned(),
+            model: model.to_owned(),
+            item: None,
+            details: serde_json::value::RawValue::from_string(details.clone()).ok(),
+            signatures: vec![("a".to_owned(), "google-sig".to_owned())],
+        }
+        .write()
+    };
+    let history = |signature: &str| {
+        json!([
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm \"q\"", "signature": signature}, call("a")]},
+            {"role": "user", "content": [result("a", &json!("r"))]},
+        ])
+    };
     let out = messages(&history(&carrier("openrouter", "model-x")), "openrouter");
-    assert_eq!(out[1]["reasoning_details"], json!([{"type": "reasoning.text", "signature": "s", "index": 0, "text": "hm \"q\""}]));
+    assert_eq!(
+        out[1]["reasoning_details"],
+        json!([{"type": "reasoning.text", "signature": "s", "index": 0, "text": "hm \"q\""}])
+    );
     for foreign in [carrier("openrouter", "other"), carrier("deepseek", "model-x"), "EqXReal".to_owned()] {
         assert!(messages(&history(&foreign), "openrouter")[1].get("reasoning_details").is_none());
         assert!(messages(&history(&foreign), "openai")[1].get("reasoning_content").is_none());
         assert_eq!(messages(&history(&foreign), "deepseek")[1]["reasoning_content"], "hm \"q\"");
     }
-    let google = |signature: &str| messages(&history(signature), "gemini")[1]["tool_calls"][0]["extra_content"]["google"]["thought_signature"].clone();
+    let google = |signature: &str| {
+        messages(&history(signature), "gemini")[1]["tool_calls"][0]["extra_content"]["google"]["thought_signature"].clone()
+    };
     assert_eq!(google(&carrier("gemini", "any")), "google-sig");
     assert_eq!(google("EqXReal"), "skip_thought_signature_validator");
     let damaged = json!({"model": "m", "messages": history("cp1.!!!")});
@@ -392,7 +447,8 @@ fn fields_go_where_the_upstream_knows_them() {
     let body = json!({"model": "m", "max_tokens": 50_000, "temperature": 0.5, "top_k": 3, "stop_sequences": ["1", "2", "3", "4", "5"],
         "stream": true, "metadata": {"user_id": "{\"device_id\":\"secret\"}"}, "service_tier": "standard_only",
         "context_management": {"edits": []}, "messages": [{"role": "user", "content": "x"}]});
-    let openai = sent(&body, &Target { max_output_tokens: Some(16_000), session: Some("s"), ..target("openai") });
+    let openai =
+        sent(&body, &Target { max_output_tokens: Some(16_000), session: Some("s"), ..target("openai") });
     assert_eq!((openai["max_completion_tokens"].clone(), openai.get("max_tokens")), (json!(16_000), None));
     assert_eq!(openai["stop"], json!(["1", "2", "3", "4"]));
     assert_eq!(openai["prompt_cache_key"], "s");
@@ -439,8 +495,12 @@ fn what_was_learned_is_heeded() {
     let long = "d".repeat(3000);
     let body = json!({"model": "m", "max_tokens": 5000, "temperature": 1, "messages": [{"role": "user", "content": "x"}],
         "tools": [{"name": "A", "description": long, "input_schema": {"type": "object"}}]});
-    let learned = [Rectify::UseMaxField(MaxField::MaxTokens), Rectify::DropParam(Param::Temperature),
-        Rectify::MaxTokens(700), Rectify::CutDescriptions];
+    let learned = [
+        Rectify::UseMaxField(MaxField::MaxTokens),
+        Rectify::DropParam(Param::Temperature),
+        Rectify::MaxTokens(700),
+        Rectify::CutDescriptions,
+    ];
     let out = sent(&body, &Target { rectified: &learned, ..target("openai") });
     assert_eq!(out["max_tokens"], 700);
     assert!(out.get("temperature").is_none());

@@ -61,9 +61,10 @@ const CLASSES: &[(&str, Class)] = &[
 fn class(tool: &Tool<'_>) -> Class {
     match tool.kind.as_deref() {
         None | Some("custom") => Class::Function,
-        Some(kind) => {
-            CLASSES.iter().find(|(begin, _)| kind.starts_with(begin)).map_or(Class::Server, |(_, class)| *class)
-        }
+        Some(kind) => CLASSES
+            .iter()
+            .find(|(begin, _)| kind.starts_with(begin))
+            .map_or(Class::Server, |(_, class)| *class),
     }
 }
 
@@ -131,13 +132,14 @@ impl<'a> Tools<'a> {
             list.truncate(target.variant.max_tools);
         }
 
-        let mut choice = request.tool_choice.as_ref().and_then(|choice| match (choice.kind.as_ref(), &choice.name) {
-            ("auto", _) => Some(Choice::Auto),
-            ("any", _) => Some(Choice::Required),
-            ("none", _) => Some(Choice::None),
-            ("tool", Some(name)) => Some(Choice::Named(name)),
-            _ => None,
-        });
+        let mut choice =
+            request.tool_choice.as_ref().and_then(|choice| match (choice.kind.as_ref(), &choice.name) {
+                ("auto", _) => Some(Choice::Auto),
+                ("any", _) => Some(Choice::Required),
+                ("none", _) => Some(Choice::None),
+                ("tool", Some(name)) => Some(Choice::Named(name)),
+                _ => None,
+            });
         // A choice that the list doesn't have is a 400 upstream; so is any choice without a list.
         if let Some(Choice::Named(wanted)) = choice
             && !list.iter().any(|tool| tool.name.as_deref() == Some(wanted))
@@ -206,7 +208,8 @@ fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
     json.key("name").string(&names::wire_name(tool.name.as_deref().unwrap_or_default()));
     if let Some(description) = tool.description.as_deref() {
         let is_long = description.len() > SHORT_DESCRIPTION && target.is_rectified(Rectify::CutDescriptions);
-        let end = if is_long { description.floor_char_boundary(SHORT_DESCRIPTION) } else { description.len() };
+        let end =
+            if is_long { description.floor_char_boundary(SHORT_DESCRIPTION) } else { description.len() };
         json.key("description").string(description.get(..end).unwrap_or_default());
     }
     match class(tool) {

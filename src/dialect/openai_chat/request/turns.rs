@@ -224,7 +224,8 @@ impl<'a> Conversation<'a> {
                 }
                 _ => {
                     self.references(block);
-                    let text = content::server_tool(block).or_else(|| block.text.as_deref().map(str::to_owned));
+                    let text =
+                        content::server_tool(block).or_else(|| block.text.as_deref().map(str::to_owned));
                     if text.is_none() {
                         notes.drop("content block");
                     }
@@ -355,7 +356,9 @@ impl<'a> Assistant<'a> {
                 }
             }
             // Signatures and encrypted reasoning belong to the model that wrote them.
-            (Replay::Details, Some(Carrier { details: Some(details), model, .. })) if model == target.model => {
+            (Replay::Details, Some(Carrier { details: Some(details), model, .. }))
+                if model == target.model =>
+            {
                 self.details.push((details, Cow::Borrowed(text)));
             }
             (Replay::ThoughtSignature, Some(carrier)) => self.signatures.extend(carrier.signatures),
@@ -383,5 +386,7 @@ fn tool_of(block: &Block<'_>) -> Option<String> {
         name: String,
     }
     let named = block.tool.and_then(|tool| serde_json::from_str::<Named>(tool.get()).ok());
-    named.map(|tool| tool.name).or_else(|| Some(block.tool_name.as_deref().or(block.name.as_deref())?.to_owned()))
+    named
+        .map(|tool| tool.name)
+        .or_else(|| Some(block.tool_name.as_deref().or(block.name.as_deref())?.to_owned()))
 }
