@@ -21,6 +21,9 @@ use super::progress::Progress;
 use super::sessions::{CONVERSATION_BYTES, Conversation};
 use super::{HANDLER_LIMIT, Shared};
 
+/// How much later than the daemon this front gives up.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
 /// What the tool was called with.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -59,9 +62,10 @@ impl Call {
         Ok(call)
     }
 
-    /// How long the whole call may take.
+    /// How long the whole call may take. A little more than its timeout: the daemon keeps to that itself, and
+    /// says better what happened.
     pub fn limit(&self) -> Duration {
-        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.min(HANDLER_LIMIT))
+        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.saturating_add(GRACE).min(HANDLER_LIMIT))
     }
 }
 

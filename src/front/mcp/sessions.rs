@@ -32,6 +32,8 @@ pub(crate) const SSE_RETRY: Duration = Duration::from_millis(500);
 pub struct Sessions {
     pub(crate) http: Arc<LocalSessionManager>,
     pub(crate) handshakes: Arc<Handshakes>,
+    /// Each living session holds a clone.
+    pub(crate) alive: Arc<()>,
     conversations: Cache<String, Arc<Mutex<Conversation>>>,
     answers: Cache<String, Arc<str>>,
 }
@@ -63,6 +65,7 @@ impl Sessions {
         http.session_config.sse_retry = Some(SSE_RETRY);
         Sessions {
             http: Arc::new(http),
+            alive: Arc::new(()),
             handshakes: Arc::new(Handshakes(bounded(HANDSHAKES, |_| 1))),
             // A conversation is weighed when it is put back after each turn.
             conversations: bounded(CONVERSATIONS_BYTES, |conversation: &Arc<Mutex<Conversation>>| {
