@@ -64,6 +64,8 @@ async fn failures_are_tool_errors_that_say_what_to_do() {
     assert_eq!(error["type"], "rate_limit_error");
     assert_eq!((error["status"].as_u64(), error["retry_after_s"].as_u64()), (Some(429), Some(7)));
     assert!(error["advice"].as_str().unwrap().contains("cproxy://health"));
+    let shown = &limited.content[0].as_text().unwrap().text;
+    assert!(shown.contains("429") && shown.contains("slow down") && shown.contains("wait 7 s"), "{shown}");
 
     let cut = call(&client, "proxy_completion", json!({ "messages": "x", "model": "cut" })).await;
     assert_eq!(cut.is_error, Some(true), "a cut stream is no answer");
@@ -261,7 +263,7 @@ async fn comparing_gives_every_answer_and_every_failure_side_by_side() {
     assert_eq!(kinds, [None, Some("rate_limit_error"), Some("internal_error"), Some("timeout")]);
     assert_eq!(answers[0]["text"], "q");
     assert!(answers[0]["seconds"].is_number());
-    assert_eq!(answers[2]["model"], "panic");
+    assert_eq!(answers[2]["asked"], "panic");
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ pub(crate) async fn run(
                     Ok((outcome, _)) => outcome,
                     Err(ended) => Outcome::from(super::outcome::Trouble::from(ended)),
                 };
-                outcome.model.get_or_insert_with(|| model.clone());
+                outcome.asked = Some(model.clone());
                 outcome.shorten(shared, shown).await;
                 (place, outcome)
             }
@@ -105,9 +105,7 @@ pub(crate) async fn run(
         .filter_map(|(model, outcome)| Some((model, outcome.as_ref()?)))
         .map(|(model, outcome)| match &outcome.error {
             None => ContentBlock::text(format!("## {model}\n\n{}", outcome.text)),
-            Some(trouble) => {
-                ContentBlock::text(format!("## {model}\n\nError: {}\n{}", trouble.message, outcome.text))
-            }
+            Some(trouble) => ContentBlock::text(format!("## {model}\n\n{trouble}\n\n{}", outcome.text)),
         })
         .collect();
     let failed = answers.iter().flatten().all(|outcome| outcome.error.is_some());
