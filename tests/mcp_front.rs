@@ -480,3 +480,38 @@ async fn a_request_id_that_is_in_use_is_refused() {
     let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
     assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
 }
+
+#[tokio::test]
+async fn turns_of_one_conversation_come_one_after_another_and_none_is_lost() {
+    let fake = Fake::new();
+    let client = connect(fake.clone()).await;
+    let result = call(&client, "proxy_completion", json!({ "messages": "first" })).await;
+    let id = structured(&result)["conversation_id"].clone();
+    let turn = |text: String| {
+        call(&client, "proxy_completion", json!({ "messages": text, "conversation_id": id.clone() }))
+    };
+    futures_util::future::join_all((0..8).map(|n| turn(format!("turn {n}")))).await;
+    turn("last".into()).await;
+    let sent = fake.last_body();
+    let said: Vec<_> = sent["messages"].as_array().unwrap().iter().map(|message| &message["role"]).collect();
+    assert_eq!(said.len(), 2 * 9 + 1);
+    assert!(
+        said.chunks(2).all(|pair| pair[0] == "user" && pair.get(1).is_none_or(|role| *role == "assistant"))
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_the_stateless_revision_calls_and_listens() {
+    let fake = Fake::new();
+    let client = fake::connect_stateless(fake.clone()).await;
+    let result = call(&client, "proxy_completion", json!({ "messages": "hello" })).await;
+    assert_eq!(structured(&result)["text"], "hello");
+    let filter = SubscriptionFilter::builder().resource_subscription("cproxy://status").build();
+    let mut subscription = client.listen(filter).await.unwrap();
+    // The watch begins after the acknowledgement.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fake.change(|status| status.requests += 1);
+    let told =
+        tokio::time::timeout(Duration::from_secs(5), subscription.next()).await.expect("in time").unwrap();
+    assert!(matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))), "{told:?}");
+}

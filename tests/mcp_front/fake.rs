@@ -448,3 +448,10 @@ pub async fn connect_http(port: u16, window: Windows) -> Client {
     let transport = StreamableHttpClientTransport::with_client(http(), config);
     window.serve_with_lifecycle(transport, mode).await.expect("a handshake")
 }
+
+/// A client that knows no handshake.
+pub async fn connect_stateless(fake: Arc<Fake>) -> Client {
+    let (input, output) = raw(fake);
+    let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    Windows::default().serve_with_lifecycle((output, input), mode).await.expect("a discovery")
+}
