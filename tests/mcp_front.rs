@@ -440,7 +440,7 @@ async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
         input.write_all(b"\"}}\n").await.unwrap();
     };
     huge.await;
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert_eq!(answer["id"], 7);
     assert!(answer["error"]["message"].as_str().unwrap().contains("bytes, more than"), "{answer}");
 
@@ -455,14 +455,14 @@ async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
         ),
     ] {
         input.write_all(line.as_bytes()).await.unwrap();
-        let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+        let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
         assert!(answer["error"].is_object(), "{answer}");
         if !id.is_null() {
             assert_eq!(answer["id"], id);
         }
     }
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":11,\"method\":\"ping\"}\n").await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert_eq!((answer["id"].as_u64(), answer["result"].is_object()), (Some(11), true));
 }
 
@@ -477,7 +477,7 @@ async fn a_request_id_that_is_in_use_is_refused() {
     input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
     fake.wait_open(1).await;
     input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
 }
 
