@@ -107,6 +107,23 @@ const REFUSALS: &[&str] = &[
     "invalid parameter",
 ];
 
+impl Rectify {
+    /// The name of the change, for logs and headers.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Rectify::UseMaxField(_) => "max-tokens-field",
+            Rectify::MaxTokens(_) => "max-tokens",
+            Rectify::DropParam(_) => "parameter-dropped",
+            Rectify::CutDescriptions => "tool-descriptions",
+            Rectify::DropImages => "images",
+            Rectify::DropDocuments => "documents",
+            Rectify::SystemAsUserText => "system-position",
+            Rectify::NotStrict => "strict-schema",
+            Rectify::EffortAtMost(_) => "effort",
+        }
+    }
+}
+
 /// The change that a fault asks for; `None` if a second try is pointless or the change was made already.
 pub fn rectify(fault: &Fault, translated: &Translated, known: &[Rectify]) -> Option<Rectify> {
     let change = match fault.kind {
