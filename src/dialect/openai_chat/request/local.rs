@@ -13,7 +13,10 @@ use crate::dialect::{Part, Stop, Usage};
 const MAX_QUERY: usize = 400;
 
 /// The answer, if no upstream is needed for it.
-pub(super) fn answer(request: &MessagesRequest<'_>, target: &Target<'_>) -> Option<Vec<Part<'static>>> {
+pub(in crate::dialect) fn answer(
+    request: &MessagesRequest<'_>,
+    target: &Target<'_>,
+) -> Option<Vec<Part<'static>>> {
     let usage = Usage { input: target.input_estimate, estimated: true, ..Usage::default() };
     let start =
         Part::Start { id: Cow::Borrowed(""), model: Cow::Owned(target.model.to_owned()), usage: Some(usage) };

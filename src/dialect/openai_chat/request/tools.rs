@@ -14,8 +14,8 @@ use crate::dialect::table::{NamedChoice, WebSearch};
 
 /// The tools of a request.
 #[derive(Debug, Default)]
-pub(super) struct Tools<'a> {
-    pub(super) list: Vec<&'a Tool<'a>>,
+pub(in crate::dialect) struct Tools<'a> {
+    pub(in crate::dialect) list: Vec<&'a Tool<'a>>,
     choice: Option<Choice<'a>>,
     one_call: bool,
 }
@@ -30,7 +30,7 @@ enum Choice<'a> {
 }
 
 /// Most characters of a description where an upstream limits them.
-pub(super) const SHORT_DESCRIPTION: usize = 1024;
+pub(in crate::dialect) const SHORT_DESCRIPTION: usize = 1024;
 
 /// What a tool's type says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ fn class(tool: &Tool<'_>) -> Class {
 }
 
 /// Whether a tool is a web search by the server.
-pub(super) fn is_web_search(tool: &Tool<'_>) -> bool {
+pub(in crate::dialect) fn is_web_search(tool: &Tool<'_>) -> bool {
     tool.kind.as_deref().is_some_and(|kind| kind.starts_with("web_search_"))
 }
 
 /// Whether a tool is run by Anthropic.
-pub(super) fn is_server_tool(tool: &Tool<'_>) -> bool {
+pub(in crate::dialect) fn is_server_tool(tool: &Tool<'_>) -> bool {
     class(tool) == Class::Server
 }
 
@@ -83,7 +83,7 @@ pub(super) fn is_server_tool(tool: &Tool<'_>) -> bool {
 impl<'a> Tools<'a> {
     /// Chooses the tools to send: not those of the server, not those that nothing has loaded yet, and not more
     /// than the upstream takes.
-    pub(super) fn choose(
+    pub(in crate::dialect) fn choose(
         request: &'a MessagesRequest<'a>,
         conversation: &Conversation<'_>,
         target: &Target<'_>,
@@ -162,7 +162,10 @@ impl<'a> Tools<'a> {
     }
 
     /// The tools whose descriptions go into the system prompt, since the upstream takes only short ones.
-    pub(super) fn long_descriptions(&self, target: &Target<'_>) -> impl Iterator<Item = (&str, &str)> {
+    pub(in crate::dialect) fn long_descriptions(
+        &self,
+        target: &Target<'_>,
+    ) -> impl Iterator<Item = (&str, &str)> {
         let cuts = target.is_rectified(Rectify::CutDescriptions);
         self.list.iter().filter(move |_| cuts).filter_map(|tool| {
             let description = tool.description.as_deref()?;
@@ -171,7 +174,7 @@ impl<'a> Tools<'a> {
     }
 
     /// Writes `tools`, `tool_choice` and `parallel_tool_calls`.
-    pub(super) fn write(&self, json: &mut Json, target: &Target<'_>, markers: &mut Markers) {
+    pub(in crate::dialect) fn write(&self, json: &mut Json, target: &Target<'_>, markers: &mut Markers) {
         if self.list.is_empty() {
             return;
         }
@@ -214,7 +217,7 @@ fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
     }
     match class(tool) {
         Class::Client(schema) if tool.input_schema.is_none() => json.key("parameters").json(schema),
-        _ => json.key("parameters").json(&schema::clean(tool.input_schema, target.variant.schema)),
+        _ => json.key("parameters").json(&schema::clean(tool.input_schema, target.schema())),
     }
     let is_strict = tool.strict && tool.input_schema.is_some_and(schema::is_strict);
     if is_strict && !target.is_rectified(Rectify::NotStrict) {
