@@ -121,7 +121,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
     let request = MessagesRequest::parse(body)?;
     let mut notes = Notes::default();
     refuse_what_cannot_be(&request, &mut notes)?;
-    if let Some(answer) = local::answer(&request, target) {
+    if let Some(answer) = local::answer(&request, target, target.variant.web_search != WebSearch::None) {
         return Ok(Translation::Answer(answer));
     }
     let conversation = turns::read(&request, target, &mut notes)?;

@@ -92,7 +92,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-fn data_url(json: &mut Json, source: &SourceObject<'_>, media_type: &str) {
+pub(in crate::dialect) fn data_url(json: &mut Json, source: &SourceObject<'_>, media_type: &str) {
     match (&source.url, &source.data) {
         (Some(url), None) => json.string(url),
         (_, data) => json.pieces(&[

@@ -6,7 +6,6 @@ use super::{Target, tools};
 use crate::dialect::anthropic::types::{Content, MessagesRequest};
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::Json;
-use crate::dialect::table::WebSearch;
 use crate::dialect::{Part, Stop, Usage};
 
 /// Most characters of a query that is repeated.
@@ -16,6 +15,7 @@ const MAX_QUERY: usize = 400;
 pub(in crate::dialect) fn answer(
     request: &MessagesRequest<'_>,
     target: &Target<'_>,
+    searches: bool,
 ) -> Option<Vec<Part<'static>>> {
     let usage = Usage { input: target.input_estimate, estimated: true, ..Usage::default() };
     let start =
@@ -29,7 +29,7 @@ pub(in crate::dialect) fn answer(
     let only_search = !request.tools.is_empty()
         && request.tools.iter().all(tools::is_server_tool)
         && request.tools.iter().any(tools::is_web_search);
-    if !only_search || target.variant.web_search != WebSearch::None {
+    if !only_search || searches {
         return None;
     }
     let query = last_text(request);

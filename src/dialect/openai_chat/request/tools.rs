@@ -173,6 +173,39 @@ impl<'a> Tools<'a> {
         })
     }
 
+    /// Writes the tools and the choice as Responses has them: flat, and `strict` always said.
+    pub(in crate::dialect) fn write_flat(&self, json: &mut Json, target: &Target<'_>, searches: bool) {
+        if self.list.is_empty() && !searches {
+            return;
+        }
+        json.key("tools").array(|json| {
+            for tool in &self.list {
+                json.object(|json| {
+                    json.key("type").string("function");
+                    function(json, tool, target);
+                    if !is_strict(tool, target) {
+                        json.key("strict").boolean(false);
+                    }
+                });
+            }
+            if searches {
+                json.object(|json| json.key("type").string("web_search"));
+            }
+        });
+        if target.sends(Param::ToolChoice) {
+            match self.choice {
+                Some(Choice::Named(name)) => json.key("tool_choice").object(|json| {
+                    json.key("type").string("function");
+                    json.key("name").string(&names::wire_name(name));
+                }),
+                other => choice_word(json, other),
+            }
+        }
+        if self.one_call && target.sends(Param::ParallelToolCalls) {
+            json.key("parallel_tool_calls").boolean(false);
+        }
+    }
+
     /// Writes `tools`, `tool_choice` and `parallel_tool_calls`.
     pub(in crate::dialect) fn write(&self, json: &mut Json, target: &Target<'_>, markers: &mut Markers) {
         if self.list.is_empty() {
@@ -191,14 +224,11 @@ impl<'a> Tools<'a> {
         });
         if target.sends(Param::ToolChoice) {
             match self.choice {
-                None => {}
-                Some(Choice::Auto) => json.key("tool_choice").string("auto"),
-                Some(Choice::Required) => json.key("tool_choice").string("required"),
-                Some(Choice::None) => json.key("tool_choice").string("none"),
                 Some(Choice::Named(name)) => json.key("tool_choice").object(|json| {
                     json.key("type").string("function");
                     json.key("function").object(|json| json.key("name").string(&names::wire_name(name)));
                 }),
+                other => choice_word(json, other),
             }
         }
         if self.one_call && target.variant.parallel_tool_calls && target.sends(Param::ParallelToolCalls) {
@@ -219,8 +249,23 @@ fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
         Class::Client(schema) if tool.input_schema.is_none() => json.key("parameters").json(schema),
         _ => json.key("parameters").json(&schema::clean(tool.input_schema, target.schema())),
     }
-    let is_strict = tool.strict && tool.input_schema.is_some_and(schema::is_strict);
-    if is_strict && !target.is_rectified(Rectify::NotStrict) {
+    if is_strict(tool, target) {
         json.key("strict").boolean(true);
+    }
+}
+
+fn is_strict(tool: &Tool<'_>, target: &Target<'_>) -> bool {
+    tool.strict
+        && tool.input_schema.is_some_and(schema::is_strict)
+        && !target.is_rectified(Rectify::NotStrict)
+}
+
+/// Writes a choice that is one word.
+fn choice_word(json: &mut Json, choice: Option<Choice<'_>>) {
+    match choice {
+        None | Some(Choice::Named(_)) => {}
+        Some(Choice::Auto) => json.key("tool_choice").string("auto"),
+        Some(Choice::Required) => json.key("tool_choice").string("required"),
+        Some(Choice::None) => json.key("tool_choice").string("none"),
     }
 }
