@@ -123,7 +123,8 @@ impl Calls {
             return Slot::New;
         }
         // Asked of few pieces only: a look at all arguments for every fragment would be quadratic.
-        let is_whole = || call.arguments.trim_end().ends_with('}') && arguments::is_whole(&call.arguments);
+        let collected = call.arguments.trim();
+        let is_whole = || collected == "null" || (collected.ends_with('}') && arguments::is_whole(collected));
         if name.is_empty() || arguments.is_empty() {
             // Without an index, a new name begins a new call.
             let renamed = !name.is_empty() && !call.name.is_empty() && name != call.name;

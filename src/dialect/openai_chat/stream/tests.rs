@@ -310,6 +310,9 @@ fn odd_indexes_ids_and_names_make_no_call_vanish() {
         ),
         ["U{}"]
     );
+    // No arguments, all with index 0.
+    let none = |name: &str| call_piece(Some(0), None, Some(name), &json!("null"));
+    assert_eq!(names(vec![none("T"), none("U")]), ["T{}", "U{}"]);
     // Arguments as an object, and as null.
     assert_eq!(
         names(vec![
