@@ -5,6 +5,7 @@
 
 mod config;
 mod lease;
+mod ledger;
 mod listener;
 mod probe;
 mod provider;
@@ -14,6 +15,7 @@ pub mod upstream;
 
 pub use config::ConfigCell;
 pub use lease::{AdmitSpec, Lease, Outcome, Refusal};
+pub use ledger::{LedgerCell, Reservation};
 pub use listener::ListenerCell;
 pub use probe::Health;
 pub use provider::{ProviderCell, Setup};

@@ -149,6 +149,7 @@ fn read_config(document: &mut Document<'_>) -> Config {
         mcp: section(document, "mcp"),
         faults: section(document, "faults"),
         ledger: section(document, "ledger"),
+        budgets: section(document, "budgets"),
     }
 }
 
