@@ -148,3 +148,6 @@ impl Ledger {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
