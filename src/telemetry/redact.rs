@@ -52,19 +52,24 @@ pub fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The first `limit` bytes of a body as redacted text, with a word on how much was left out.
+/// The first `limit` bytes of a body as redacted text, with a word on how long it is if it was cut.
 pub fn body(bytes: &[u8], limit: usize) -> String {
+    beginning(bytes, bytes.len(), limit)
+}
+
+/// The same for a body of `total` bytes of which only the first are at hand.
+pub fn beginning(bytes: &[u8], total: usize, limit: usize) -> String {
     // Some more than the limit is looked at, so that a credential across the cut is seen whole.
     let seen = bytes.get(..bytes.len().min(limit.saturating_add(512))).unwrap_or_default();
     let seen = String::from_utf8_lossy(seen);
     let mut shown = text(&seen).into_owned();
-    if bytes.len() > limit || shown.len() > limit {
+    if total > limit || shown.len() > limit {
         let mut cut = limit.min(shown.len());
         while !shown.is_char_boundary(cut) {
             cut -= 1;
         }
         shown.truncate(cut);
-        shown.push_str(&format!("… ({} bytes in all)", bytes.len()));
+        shown.push_str(&format!("… ({total} bytes in all)"));
     }
     shown
 }
