@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Directory;
 use super::providers::ProvidersMessage;
@@ -34,6 +34,8 @@ pub type Load = Arc<dyn Fn() -> Result<Loaded, String> + Send + Sync>;
 pub enum ConfigMessage {
     /// Read the config again now; answers with the generation in force, or why it was refused.
     Reload(Option<Reply<Result<u64, String>>>),
+    /// Read the config, say what would change, and leave the one in force as it is.
+    Validate(Reply<Result<String, String>>),
     /// From its watch: something changed.
     Touched,
     /// From its timers: look whether something changed; the number says which burst it belongs to.
@@ -71,7 +73,9 @@ impl Worker for ConfigActor {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"),
+            )
             .ok();
         let mut actor = ConfigActor { seat: seat.clone(), bursts: 0, watcher, watched: BTreeSet::new() };
         actor.watch(&seat.directory.config_cell.get());
@@ -82,6 +86,15 @@ impl Worker for ConfigActor {
     fn handle(&mut self, message: ConfigMessage, me: &mut Me<ConfigMessage>) {
         match message {
             ConfigMessage::Reload(reply) => self.read(me, reply),
+            ConfigMessage::Validate(reply) => {
+                let (load, cell) = (self.seat.load.clone(), self.seat.directory.config_cell.get());
+                me.spawn(async move {
+                    let read = tokio::task::spawn_blocking(move || load()).await;
+                    let result =
+                        read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")));
+                    let _ = reply.send(result.map(|loaded| crate::config::diff(&cell, &loaded).summary()));
+                });
+            }
             ConfigMessage::Touched => {
                 self.bursts += 1;
                 me.after(DEBOUNCE, ConfigMessage::Look(Some(self.bursts)));
@@ -105,6 +118,7 @@ impl Worker for ConfigActor {
     fn name(message: &ConfigMessage) -> &'static str {
         match message {
             ConfigMessage::Reload(_) => "Reload",
+            ConfigMessage::Validate(_) => "Validate",
             ConfigMessage::Touched => "Touched",
             ConfigMessage::Look(_) => "Look",
             ConfigMessage::Read(..) => "Read",

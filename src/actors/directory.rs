@@ -13,6 +13,7 @@ use super::mcp_front::McpFrontMessage;
 use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
+use super::simulator::SimulatorMessage;
 use crate::cells::{ConfigCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
 use crate::routing::{Table, Vital};
@@ -33,6 +34,8 @@ pub struct Directory {
     pub http: Arc<Slot<HttpFrontMessage>>,
     /// The MCP front.
     pub mcp: Arc<Slot<McpFrontMessage>>,
+    /// The embedded simulator.
+    pub simulator: Arc<Slot<SimulatorMessage>>,
     /// The config in force.
     pub config_cell: ConfigCell,
     /// The providers that there are, by name. Written by the supervisor of the providers.
@@ -84,6 +87,7 @@ impl Directory {
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
             mcp: Slot::new("root/mcp"),
+            simulator: Slot::new("root/simulator"),
             config_cell: ConfigCell::new(loaded),
             entries: ArcSwap::default(),
             published: ArcSwap::default(),

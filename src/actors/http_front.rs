@@ -81,10 +81,10 @@ impl Worker for HttpFront {
         Ok(HttpFront { accepting: Some(accepting) })
     }
 
-    fn handle(&mut self, message: HttpFrontMessage, _: &mut Me<HttpFrontMessage>) {
+    fn handle(&mut self, message: HttpFrontMessage, me: &mut Me<HttpFrontMessage>) {
         match message {
             HttpFrontMessage::Close => self.accepting = None,
-            HttpFrontMessage::Failed(reason) => tracing::error!(reason, "the HTTP front stopped accepting"),
+            HttpFrontMessage::Failed(reason) => me.fail(reason),
         }
     }
 

@@ -77,7 +77,8 @@ fn fingerprint(status: &Status) -> u64 {
         (&actor.path, &actor.state, actor.incarnation).hash(&mut hasher);
     }
     for provider in &status.providers {
-        (&provider.name, &provider.state, &provider.health, provider.breakers.len(), provider.open).hash(&mut hasher);
+        (&provider.name, &provider.state, &provider.health, provider.breakers.len(), provider.open)
+            .hash(&mut hasher);
         for key in &provider.keys {
             (&key.name, key.state.split(' ').next()).hash(&mut hasher);
         }

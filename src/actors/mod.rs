@@ -11,6 +11,7 @@ pub mod mcp_front;
 pub mod provider;
 pub mod providers;
 pub mod router;
+pub mod simulator;
 pub mod status;
 pub mod tree;
 

@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Directory;
 use super::directory::Entry;
 use super::provider::{Provider, ProviderMessage, Seat};
 use super::router::RouterMessage;
-use super::Directory;
 use crate::cells::upstream::HttpUpstream;
 use crate::cells::{ProviderCell, Setup};
-use crate::config::{Loaded, ProviderId};
+use crate::config::{Keys, Loaded, ProviderId};
 use crate::runtime::supervisor::{Beyond, Changes, ChildSpec, Overseer, Policy};
-use crate::runtime::{Backoff, Slot};
+use crate::runtime::{Backoff, Slot, clock};
 
 /// What the providers' supervisor is told.
 #[derive(Debug)]
@@ -26,7 +26,11 @@ pub enum ProvidersMessage {
 }
 
 /// Makes a provider's way to the network. Tests and drills hand in their own.
-pub type Connect = Arc<dyn Fn(&ProviderId, &crate::config::Provider) -> Result<Arc<dyn crate::cells::upstream::Upstream>, String> + Send + Sync>;
+pub type Connect = Arc<
+    dyn Fn(&ProviderId, &crate::config::Provider) -> Result<Arc<dyn crate::cells::upstream::Upstream>, String>
+        + Send
+        + Sync,
+>;
 
 /// The overseer of one incarnation.
 pub struct Providers {
@@ -79,7 +83,11 @@ impl Overseer for Providers {
                 }
                 Changes {
                     start: after.iter().map(|(id, entry)| self.child(id, entry)).collect(),
-                    stop: before.keys().filter(|id| !after.contains_key(*id)).map(|id| id.0.clone()).collect(),
+                    stop: before
+                        .keys()
+                        .filter(|id| !after.contains_key(*id))
+                        .map(|id| id.0.clone())
+                        .collect(),
                 }
             }
         }
@@ -113,12 +121,12 @@ pub fn apply(directory: &Directory) {
         let entry = match (before, setup) {
             (Some(entry), None) => entry.clone(),
             (Some(entry), Some(setup)) => {
-                entry.cell.update(setup);
+                entry.cell.update(setup, clock::now());
                 entry.clone()
             }
             (None, Some(setup)) => Arc::new(Entry {
                 slot: Slot::new(format!("root/providers/{id}")),
-                cell: Arc::new(ProviderCell::new(setup, crate::runtime::clock::now())),
+                cell: Arc::new(ProviderCell::new(setup, clock::now())),
             }),
             (None, None) => continue,
         };
@@ -135,8 +143,10 @@ fn setup(
     config: &crate::config::Provider,
     before: Option<&Setup>,
 ) -> Result<Setup, String> {
-    let base_url: Arc<str> = Arc::from(loaded.base_url(id));
-    let kept = before.filter(|before| before.base_url == base_url && before.config.timeouts.connect == config.timeouts.connect);
+    let base_url: Arc<str> = Arc::from(config.base_url.as_deref().unwrap_or_default());
+    let kept = before.filter(|before| {
+        before.base_url == base_url && before.config.timeouts.connect == config.timeouts.connect
+    });
     let upstream = match kept {
         Some(before) => before.upstream.clone(),
         None => (directory.connect)(id, config)?,
@@ -146,14 +156,17 @@ fn setup(
         variant: crate::dialect::table::variant(config.kind, config.variant.as_deref(), &base_url),
         base_url,
         keys: keys_of(loaded, id),
-        no_key: loaded.no_key(id).map(str::to_owned),
+        no_key: match loaded.keys.get(id) {
+            Some(Keys::Missing(looked_for)) => Some(looked_for.clone()),
+            _ => None,
+        },
         config: config.clone(),
         upstream,
     })
 }
 
 fn keys_of(loaded: &Loaded, id: &ProviderId) -> Vec<crate::config::secret::Key> {
-    loaded.keys(id).to_vec()
+    loaded.keys.get(id).map_or_else(Vec::new, |keys| keys.pool().to_vec())
 }
 
 /// The real way to the network: a client of its own for each provider.

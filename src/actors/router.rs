@@ -53,7 +53,10 @@ pub fn publish(directory: &Directory) {
         Some(entry) => entry.cell.usable(),
         None => crate::routing::table::Usable::Draining,
     };
-    let table = Table::new(directory.config_cell.generation(), &loaded.config, usable);
+    let mut table = Table::new(directory.config_cell.generation(), &loaded.config, usable);
+    if let Some(strategy) = directory.routes.strategy() {
+        table.routing.strategy = strategy;
+    }
     let entries = table.rows.iter().filter_map(|row| known.get(&row.id).cloned()).collect::<Vec<_>>();
     if entries.len() == table.rows.len() {
         directory.published.store(Arc::new(Published { table, entries }));

@@ -2,11 +2,12 @@
 //! status page and `cproxy status`. The sum of what each actor and cell shows, not a second book-keeping.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::Directory;
-use crate::runtime::{Place, clock};
+use super::{Directory, Entry};
+use crate::runtime::{Place, State, clock};
 
 /// The daemon at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -142,16 +143,25 @@ impl Status {
             ActorStatus::of(&*directory.mcp),
             ActorStatus::of(&*directory.http),
         ]);
+        if directory.simulator.vitals().incarnation() > 0 {
+            actors.push(ActorStatus::of(&*directory.simulator));
+        }
         let cell = &directory.config_cell;
         let requests = &directory.requests;
         let mut warnings = cell.get().warnings.clone();
         if *cell.last_reload() != "ok" {
-            warnings.push("the config on disk is refused; the one in force is older (see config.last_reload)".into());
+            warnings.push(
+                "the config on disk is refused; the one in force is older (see config.last_reload)".into(),
+            );
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            address: directory.listener.address().map(|address| format!("http://{address}")).unwrap_or_default(),
+            address: directory
+                .listener
+                .address()
+                .map(|address| format!("http://{address}"))
+                .unwrap_or_default(),
             uptime_s: now.saturating_duration_since(directory.started).as_secs(),
             state: if directory.listener.stop().is_cancelled() { "draining" } else { "serving" }.to_owned(),
             config: ConfigStatus {
@@ -160,7 +170,7 @@ impl Status {
                 last_reload: cell.last_reload().as_ref().clone(),
             },
             actors,
-            providers: entries.values().map(|entry| entry.cell.status(entry.slot.vitals().state(), now)).collect(),
+            providers: entries.values().map(|entry| ProviderStatus::of(entry, now)).collect(),
             open_requests: requests.open(),
             requests: requests.total.load(Ordering::Relaxed),
             errors: requests.errors.load(Ordering::Relaxed),
@@ -183,6 +193,38 @@ impl ActorStatus {
             restarts: vitals.incarnation().saturating_sub(1),
             last_failure: vitals.last_failure().map(|reason| reason.to_string()),
             mailbox: vitals.mailbox(),
+        }
+    }
+}
+
+// === impl ProviderStatus ===
+
+impl ProviderStatus {
+    fn of(entry: &Entry, now: Instant) -> ProviderStatus {
+        let (cell, setup) = (&entry.cell, entry.cell.setup());
+        let view = cell.view(now);
+        let quarantined = entry.slot.vitals().state() == State::Quarantined;
+        let bucket = |(name, level, size): (&str, f64, f64)| BucketStatus {
+            name: name.to_owned(),
+            level: level.round(),
+            size,
+        };
+        ProviderStatus {
+            name: setup.id.to_string(),
+            kind: setup.config.kind.as_str().to_owned(),
+            state: if quarantined { "quarantined" } else { view.state }.to_owned(),
+            health: view.health,
+            breakers: view.breakers,
+            buckets: view.buckets.into_iter().map(bucket).collect(),
+            keys: view.keys.into_iter().map(|(name, state)| KeyStatus { name, state }).collect(),
+            open: cell.open(),
+            max_concurrent: setup.config.limits.max_concurrent,
+            waiting: cell.waiting(),
+            latency_ms: view.latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
+            error_rate: (view.error_rate * 1000.0).round() / 1000.0,
+            embargo_s: view.embargo.map(|left| left.as_secs()),
+            attempts: view.attempts,
+            failures: view.failures,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The root of the tree: which actors there are, in which order they start, and what happens when one dies.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,10 @@ use super::http_front::{self, HttpFront, HttpFrontMessage};
 use super::mcp_front::{self, McpFront};
 use super::providers::Providers;
 use super::router::Router;
-use crate::runtime::supervisor::{Beyond, Changes, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage};
+use super::simulator::Embedded;
+use crate::runtime::supervisor::{
+    Beyond, Changes, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage,
+};
 use crate::runtime::{Backoff, Place, ask, clock};
 
 /// When an actor of the root dies: back at once the first time, then with a growing wait; more than that, and the
@@ -41,6 +45,8 @@ pub struct Hands {
     pub http: http_front::Seat,
     /// The MCP front's seat.
     pub mcp: mcp_front::Seat,
+    /// Where the embedded simulator listens, if there is one.
+    pub simulator: Option<SocketAddr>,
 }
 
 /// The root's overseer.
@@ -65,8 +71,13 @@ impl Tree {
     /// Resolves with the reason when the root has given up.
     pub async fn failed(&self) -> String {
         let _ = self.root.wait(None).await; // without a timeout the wait can't fail
-        let roles: [&dyn Place; 5] =
-            [&*self.directory.config, &*self.directory.providers, &*self.directory.router, &*self.directory.http, &*self.directory.mcp];
+        let roles: [&dyn Place; 5] = [
+            &*self.directory.config,
+            &*self.directory.providers,
+            &*self.directory.router,
+            &*self.directory.http,
+            &*self.directory.mcp,
+        ];
         let reasons = roles.iter().filter_map(|place| {
             let vitals = place.vitals();
             (vitals.state() == crate::runtime::State::Stopped)
@@ -95,7 +106,9 @@ impl Tree {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.directory.requests.idle()).await;
         }
         let step = Duration::from_secs(2);
-        let stopped = ask(&self.directory.root, clock::now() + step * 5, |reply| SupervisorMessage::StopChildren(step, reply));
+        let stopped = ask(&self.directory.root, clock::now() + step * 5, |reply| {
+            SupervisorMessage::StopChildren(step, reply)
+        });
         if let Err(error) = stopped.await {
             tracing::warn!(%error, "the actors did not stop in order");
         }
@@ -115,7 +128,7 @@ impl Overseer for Root {
         let interrupt = || here.interrupt.clone();
         let config = config::Seat { directory: here.clone(), load: self.hands.config.clone() };
         let for_providers = here.clone();
-        vec![
+        let mut children = vec![
             ChildSpec::worker::<ConfigActor>("config", here.config.clone(), config, POLICY, interrupt()),
             ChildSpec::supervisor(
                 "providers",
@@ -125,9 +138,32 @@ impl Overseer for Root {
                 here.random.clone(),
             ),
             ChildSpec::worker::<Router>("router", here.router.clone(), here.clone(), POLICY, interrupt()),
-            ChildSpec::worker::<McpFront>("mcp", here.mcp.clone(), self.hands.mcp.clone(), POLICY, interrupt()),
-            ChildSpec::worker::<HttpFront>("http", here.http.clone(), self.hands.http.clone(), POLICY, interrupt()),
-        ]
+            ChildSpec::worker::<McpFront>(
+                "mcp",
+                here.mcp.clone(),
+                self.hands.mcp.clone(),
+                POLICY,
+                interrupt(),
+            ),
+            ChildSpec::worker::<HttpFront>(
+                "http",
+                here.http.clone(),
+                self.hands.http.clone(),
+                POLICY,
+                interrupt(),
+            ),
+        ];
+        if let Some(address) = self.hands.simulator {
+            let simulator = ChildSpec::worker::<Embedded>(
+                "simulator",
+                here.simulator.clone(),
+                address,
+                POLICY,
+                interrupt(),
+            );
+            children.insert(0, simulator);
+        }
+        children
     }
 
     fn handle(&self, (): ()) -> Changes {

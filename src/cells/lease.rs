@@ -9,34 +9,21 @@ use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Target, Timeouts};
 use crate::dialect::{Fault, FaultKind, Usage};
-use crate::routing::admission::{Admission, Ask, Denial, Grant, Report};
+use crate::routing::admission::{self, Ended, Grant, RefusalKind};
 use crate::routing::limits::Learned;
-
-/// What an attempt asks for.
-#[derive(Clone, Debug)]
-pub struct AdmitSpec {
-    /// The model.
-    pub model: Arc<str>,
-    /// Tokens to reserve, by estimate.
-    pub tokens: u64,
-    /// The session, which keeps to its key.
-    pub session: Option<Arc<str>>,
-    /// How long the asker waits for a place.
-    pub until: Instant,
-}
 
 /// Why an attempt is not admitted.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// Limits, breaker or embargo stand against it; with the moment from which it would be admitted, if known.
-    Denied(Denial),
-    /// Too many wait already.
-    QueueFull,
-    /// The provider has no key.
+    /// Limits, breaker, keys or embargo stand against it.
+    Denied(admission::Refusal),
+    /// The provider has no key: what was looked for.
     NoKey(String),
-    /// The actor did not answer in time.
+    /// It is switched off.
+    Disabled,
+    /// Its actor did not answer in time.
     Busy,
-    /// The provider is gone, or its actor is down.
+    /// Its actor is down, or it is being removed.
     Gone,
 }
 
@@ -44,55 +31,35 @@ pub enum Refusal {
 pub struct Lease {
     cell: Arc<ProviderCell>,
     setup: Arc<Setup>,
-    grant: Option<Grant>,
-    admitted_at: Instant,
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// The answer ended well.
-    Well {
-        /// Tokens, if the upstream said.
-        usage: Option<Usage>,
-        /// From admission to the first output.
-        first_output: Duration,
-        /// What the upstream said of its limits.
-        learned: Option<Learned>,
-    },
-    /// It failed.
-    Failed {
-        /// What happened.
-        kind: FaultKind,
-        /// How long the upstream asked us to wait.
-        retry_after: Option<Duration>,
-    },
-    /// The caller left; says nothing of the provider.
-    Left {
-        /// Tokens, as far as the upstream had said.
-        usage: Option<Usage>,
-    },
-}
-
-/// A lease on its way back to the admission state.
-pub struct Return {
     grant: Grant,
+    admitted_at: Instant,
     outcome: Outcome,
 }
 
-// === impl AdmitSpec ===
+/// How an attempt ended, and what it showed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// How it ended; the default is that it was never sent.
+    pub ended: Ended,
+    /// Tokens, if the upstream said.
+    pub usage: Option<Usage>,
+    /// From admission to the first output.
+    pub first_output: Option<Duration>,
+    /// What the upstream said of its limits.
+    pub learned: Option<Learned>,
+}
 
-impl AdmitSpec {
-    pub(super) fn ask(&self) -> Ask<'_> {
-        Ask { model: &self.model, tokens: self.tokens, session: self.session.as_deref() }
-    }
+/// A lease that came back, before the actor has settled it.
+pub(super) struct Return {
+    pub(super) lease: u64,
+    pub(super) outcome: Outcome,
 }
 
 // === impl Lease ===
 
 impl Lease {
     pub(super) fn new(cell: Arc<ProviderCell>, setup: Arc<Setup>, grant: Grant, now: Instant) -> Lease {
-        Lease { cell, setup, grant: Some(grant), admitted_at: now }
+        Lease { cell, setup, grant, admitted_at: now, outcome: Outcome::default() }
     }
 
     /// The provider's setup at the moment of admission.
@@ -107,7 +74,7 @@ impl Lease {
 
     /// The key to use, if the provider has keys.
     pub fn key(&self) -> Option<&Key> {
-        self.setup.keys.get(self.grant.as_ref()?.key?)
+        self.setup.keys.iter().find(|key| *key.name() == self.grant.key_name)
     }
 
     /// The deadlines.
@@ -120,21 +87,20 @@ impl Lease {
         self.admitted_at
     }
 
-    /// Returns the lease, and says how the attempt ended.
-    pub fn settle(mut self, outcome: Outcome) {
-        self.give_back(outcome);
+    /// The request has been sent: from here on a drop means that the caller left.
+    pub fn sent(&mut self) {
+        self.outcome.ended = Ended::Abandoned;
     }
 
-    fn give_back(&mut self, outcome: Outcome) {
-        if let Some(grant) = self.grant.take() {
-            self.cell.take_back(Return { grant, outcome });
-        }
+    /// Returns the lease, and says how the attempt ended.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.give_back(Outcome::Left { usage: None });
+        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome });
     }
 }
 
@@ -149,57 +115,34 @@ impl std::fmt::Debug for Lease {
 impl Outcome {
     /// The attempt failed with this fault.
     pub fn failed(fault: &Fault) -> Outcome {
-        Outcome::Failed { kind: fault.kind, retry_after: fault.retry_after }
-    }
-}
-
-// === impl Return ===
-
-impl Return {
-    pub(super) fn is_failure(&self) -> bool {
-        matches!(self.outcome, Outcome::Failed { .. })
-    }
-
-    pub(super) fn settle(self, admission: &mut Admission, now: Instant, draw: u64) {
-        let report = match self.outcome {
-            Outcome::Well { usage, first_output, learned } => Report::Well { tokens: usage.map(|usage| usage.total()), first_output, learned },
-            Outcome::Failed { kind, retry_after } => Report::Failed { kind, retry_after },
-            Outcome::Left { usage } => Report::Left { tokens: usage.map(|usage| usage.total()) },
-        };
-        admission.settle(self.grant, report, now, draw);
+        let ended = Ended::Failed { kind: fault.kind, retry_after: fault.retry_after };
+        Outcome { ended, ..Outcome::default() }
     }
 }
 
 // === impl Refusal ===
 
 impl Refusal {
-    /// The moment from which the attempt would be admitted, if it is known.
-    pub fn ready_at(&self) -> Option<Instant> {
-        match self {
-            Refusal::Denied(denial) => denial.ready_at,
-            _ => None,
-        }
-    }
-
-    /// Whether waiting until `until` may help.
-    pub fn passes_before(&self, until: Instant) -> bool {
-        match self {
-            Refusal::Denied(denial) => denial.worth_waiting(until),
-            _ => false,
-        }
-    }
-
     /// As a fault, if no candidate is left.
     pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
-        let (kind, message) = match &self {
-            Refusal::Denied(denial) => (FaultKind::RateLimited, format!("{target}: {denial}")),
-            Refusal::QueueFull => (FaultKind::Overloaded, format!("{target}: too many requests wait for a place already")),
-            Refusal::NoKey(looked_for) => (FaultKind::Auth, format!("{target}: no key ({looked_for})")),
-            Refusal::Busy => (FaultKind::Overloaded, format!("{target}: its actor is busy")),
-            Refusal::Gone => (FaultKind::Overloaded, format!("{target}: its actor is being restarted")),
+        let kind = match &self {
+            Refusal::Denied(refusal) => match refusal.why {
+                RefusalKind::Embargo | RefusalKind::RateLimited => FaultKind::RateLimited,
+                RefusalKind::NoKeyLeft => FaultKind::Auth,
+                _ => FaultKind::Overloaded,
+            },
+            Refusal::NoKey(_) | Refusal::Disabled => FaultKind::Auth,
+            Refusal::Busy | Refusal::Gone => FaultKind::Overloaded,
+        };
+        let message = match &self {
+            Refusal::Denied(refusal) => format!("{target}: {}", refusal.in_words(now)),
+            Refusal::NoKey(looked_for) => format!("{target}: no key ({looked_for})"),
+            other => format!("{target}: {other}"),
         };
         let mut fault = Fault::new(kind, message);
-        fault.retry_after = self.ready_at().map(|at| at.saturating_duration_since(now));
+        if let Refusal::Denied(refusal) = &self {
+            fault.retry_after = refusal.ready_at.map(|at| at.saturating_duration_since(now));
+        }
         fault
     }
 }
@@ -207,11 +150,11 @@ impl Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Refusal::Denied(denial) => denial.fmt(f),
-            Refusal::QueueFull => f.write_str("queue full"),
+            Refusal::Denied(refusal) => refusal.why.fmt(f),
             Refusal::NoKey(_) => f.write_str("no key"),
-            Refusal::Busy => f.write_str("busy"),
-            Refusal::Gone => f.write_str("restarting"),
+            Refusal::Disabled => f.write_str("disabled"),
+            Refusal::Busy => f.write_str("its actor is busy"),
+            Refusal::Gone => f.write_str("its actor is being restarted"),
         }
     }
 }

@@ -12,12 +12,14 @@ mod provider;
 mod requests;
 mod routes;
 pub mod upstream;
+mod view;
 
 pub use config::ConfigCell;
-pub use lease::{AdmitSpec, Lease, Outcome, Refusal};
+pub use lease::{Lease, Outcome, Refusal};
 pub use ledger::{LedgerCell, Reservation};
 pub use listener::ListenerCell;
 pub use probe::Health;
-pub use provider::{ProviderCell, Setup};
+pub use provider::{Admitted, ProviderCell, Setup};
 pub use requests::{OpenRequest, Requests};
 pub use routes::RoutesCell;
+pub use view::ProviderView;

@@ -1,4 +1,4 @@
-//! What survives of a provider: its setup, its admission state, its open leases, its health.
+//! What survives of a provider: its setup, its admission state, its open leases, its averages, its health.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,15 +7,15 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::lease::{AdmitSpec, Lease, Refusal, Return};
+use super::lease::{Lease, Refusal, Return};
 use super::probe::Health;
 use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Auth, Provider, ProviderId};
 use crate::dialect::table::Variant;
-use crate::routing::Vital;
-use crate::routing::admission::Admission;
+use crate::routing::admission::{self, Admission, Ask, Ended, Grant, Ticket, Verdict, counted_tokens};
 use crate::routing::table::Usable;
+use crate::routing::{ErrorAverage, PeakEwma, Vital};
 
 /// What the config makes of a provider. Replaced as a whole when the config changes.
 pub struct Setup {
@@ -40,14 +40,32 @@ pub struct Setup {
 pub struct ProviderCell {
     setup: ArcSwap<Setup>,
     admission: Mutex<Admission>,
+    averages: Mutex<Averages>,
     returned: Mutex<Vec<Return>>,
     open: AtomicU32,
     waiting: AtomicU32,
-    attempts: AtomicU64,
-    failures: AtomicU64,
+    pub(super) attempts: AtomicU64,
+    pub(super) failures: AtomicU64,
     switched_off: AtomicBool,
     bell: Notify,
     pub(super) health: ArcSwap<Health>,
+}
+
+/// How it has done lately.
+#[derive(Debug, Default)]
+pub(super) struct Averages {
+    pub(super) latency: PeakEwma,
+    pub(super) errors: ErrorAverage,
+}
+
+/// The answer to a caller that wants a lease.
+pub enum Admitted {
+    /// Here it is.
+    Now(Lease),
+    /// It waits under this ticket.
+    Waits(Ticket),
+    /// Not here, not now.
+    Not(Refusal),
 }
 
 // === impl ProviderCell ===
@@ -55,11 +73,12 @@ pub struct ProviderCell {
 impl ProviderCell {
     /// The cell of a new provider.
     pub fn new(setup: Setup, now: Instant) -> ProviderCell {
-        let admission = Admission::new(&setup.config.limits, setup.keys.len(), now);
+        let admission = Admission::new(setup.config.limits, &setup.key_names(), now);
         ProviderCell {
             admission: Mutex::new(admission),
             setup: ArcSwap::from_pointee(setup),
-            returned: Mutex::new(Vec::new()),
+            averages: Mutex::default(),
+            returned: Mutex::default(),
             open: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
@@ -75,9 +94,9 @@ impl ProviderCell {
         self.setup.load_full()
     }
 
-    /// Another setup is in force; levels and breakers are kept, limits follow.
+    /// Another setup is in force; levels, breakers and open leases are kept, limits follow.
     pub fn update(&self, setup: Setup, now: Instant) {
-        self.admission().reconfigure(&setup.config.limits, setup.keys.len(), now);
+        self.admission().reconfigure(setup.config.limits, &setup.key_names(), now);
         self.setup.store(Arc::new(setup));
     }
 
@@ -98,9 +117,10 @@ impl ProviderCell {
         self.switched_off.store(!enabled, Ordering::Relaxed);
     }
 
-    /// A new incarnation of the actor begins: what nobody will report any more is closed.
-    pub fn restarted(&self, now: Instant) {
-        self.admission().restarted(now);
+    /// A new incarnation of the actor begins.
+    pub fn restarted(&self) {
+        self.admission().restarted();
+        self.waiting.store(0, Ordering::Release);
     }
 
     /// Rung when a lease comes back while somebody waits.
@@ -108,27 +128,57 @@ impl ProviderCell {
         &self.bell
     }
 
-    /// Says how many wait.
-    pub fn set_waiting(&self, waiting: usize) {
-        self.waiting.store(u32::try_from(waiting).unwrap_or(u32::MAX), Ordering::Release);
-    }
-
-    /// Grants a lease, or says why not.
-    pub fn admit(self: &Arc<Self>, spec: &AdmitSpec, now: Instant, draw: u64) -> Result<Lease, Refusal> {
+    /// Grants a lease, lets the asker wait, or refuses.
+    pub fn admit(self: &Arc<Self>, ask: Ask, now: Instant, draw: u64) -> Admitted {
         match self.usable() {
             Usable::Ready => {}
-            Usable::NoKey(looked_for) => return Err(Refusal::NoKey(looked_for)),
-            Usable::Disabled | Usable::Draining => return Err(Refusal::Gone),
+            Usable::NoKey(looked_for) => return Admitted::Not(Refusal::NoKey(looked_for)),
+            Usable::Disabled => return Admitted::Not(Refusal::Disabled),
+            Usable::Draining => return Admitted::Not(Refusal::Gone),
         }
-        let grant = self.admission().admit(&spec.ask(), now, draw)?;
-        self.open.fetch_add(1, Ordering::AcqRel);
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        Ok(Lease::new(self.clone(), self.setup(), grant, now))
+        let mut admission = self.admission();
+        let verdict = admission.admit(ask, now, draw);
+        self.waiting.store(admission.waiting(), Ordering::Release);
+        drop(admission);
+        match verdict {
+            Verdict::Granted(grant) => Admitted::Now(self.lease(grant, now)),
+            Verdict::Wait { ticket, .. } => Admitted::Waits(ticket),
+            Verdict::Refused(refusal) => Admitted::Not(Refusal::Denied(refusal)),
+        }
     }
 
-    /// A lease came back. It is settled by the actor, at its next message or at the bell.
+    /// Those whose waiting is over, in order, and when to look again if nothing comes back before.
+    pub fn wake(
+        self: &Arc<Self>,
+        now: Instant,
+        draw: u64,
+    ) -> (Vec<(Ticket, Result<Lease, Refusal>)>, Option<Instant>) {
+        let mut admission = self.admission();
+        let woken = admission.wake(now, draw);
+        let next = admission.wake_at(now);
+        self.waiting.store(admission.waiting(), Ordering::Release);
+        drop(admission);
+        let lease_of = |verdict: Result<Grant, admission::Refusal>| match verdict {
+            Ok(grant) => Ok(self.lease(grant, now)),
+            Err(refusal) => Err(Refusal::Denied(refusal)),
+        };
+        (woken.into_iter().map(|one| (one.ticket, lease_of(one.verdict))).collect(), next)
+    }
+
+    /// One who waited has left.
+    pub fn leave(&self, ticket: Ticket) {
+        self.admission().leave(ticket);
+    }
+
+    fn lease(self: &Arc<Self>, grant: Grant, now: Instant) -> Lease {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        Lease::new(self.clone(), self.setup(), grant, now)
+    }
+
+    /// A lease came back. The actor settles it at its next message, or at the bell if somebody waits.
     pub(super) fn take_back(&self, returned: Return) {
-        if returned.is_failure() {
+        if matches!(returned.outcome.ended, Ended::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         lock(&self.returned).push(returned);
@@ -141,10 +191,32 @@ impl ProviderCell {
     /// Settles the leases that have come back.
     pub fn settle_returned(&self, now: Instant, draw: u64) {
         let returned = std::mem::take(&mut *lock(&self.returned));
-        if !returned.is_empty() {
-            let mut admission = self.admission();
-            for returned in returned {
-                returned.settle(&mut admission, now, draw);
+        if returned.is_empty() {
+            return;
+        }
+        let setup = self.setup();
+        let mut admission = self.admission();
+        let mut averages = lock(&self.averages);
+        for Return { lease, outcome } in returned {
+            match outcome.ended {
+                Ended::Well => averages.errors.observe(false, now),
+                Ended::Failed { .. } => averages.errors.observe(true, now),
+                Ended::Unsent | Ended::Abandoned => {}
+            }
+            if let Some(first_output) = outcome.first_output {
+                averages.latency.observe(first_output, now);
+            }
+            let tokens = outcome.usage.map(|usage| counted_tokens(setup.config.kind, &usage));
+            let told = admission::Outcome { ended: outcome.ended, tokens, learned: outcome.learned };
+            if let Some(settled) = admission.settle(lease, told, now, draw) {
+                if let Some(until) = settled.opened {
+                    let seconds = until.saturating_duration_since(now).as_secs();
+                    tracing::warn!(provider = %setup.id, seconds, "breaker opened");
+                }
+                if let Some((key, until)) = settled.key_out {
+                    let seconds = until.saturating_duration_since(now).as_secs();
+                    tracing::warn!(provider = %setup.id, %key, seconds, "the provider refused a key; it is left out");
+                }
             }
         }
     }
@@ -154,7 +226,10 @@ impl ProviderCell {
         let mut vital = self.admission().vital(model, now);
         vital.alive = alive;
         vital.healthy = !matches!(**self.health.load(), Health::Ill(_));
-        vital.open = self.open.load(Ordering::Acquire);
+        vital.open = self.open();
+        let averages = self.averages();
+        vital.latency = averages.latency.get(now);
+        vital.error_rate = averages.errors.rate(now);
         vital
     }
 
@@ -163,13 +238,17 @@ impl ProviderCell {
         self.open.load(Ordering::Acquire)
     }
 
+    /// Callers that wait for one.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Acquire)
+    }
+
     pub(super) fn admission(&self) -> MutexGuard<'_, Admission> {
         lock(&self.admission)
     }
 
-    pub(super) fn counts(&self) -> (u32, u64, u64) {
-        let waiting = self.waiting.load(Ordering::Acquire);
-        (waiting, self.attempts.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    pub(super) fn averages(&self) -> MutexGuard<'_, Averages> {
+        lock(&self.averages)
     }
 }
 
@@ -179,7 +258,15 @@ impl std::fmt::Debug for ProviderCell {
     }
 }
 
-/// A holder that panicked left a whole value: every change is one assignment or none.
+// === impl Setup ===
+
+impl Setup {
+    fn key_names(&self) -> Vec<Arc<str>> {
+        self.keys.iter().map(|key| key.name().clone()).collect()
+    }
+}
+
+/// A holder that panicked is contained by its actor; what it held is whole but for the change that it was at.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Counts requests. Shared by both fronts.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub struct Requests {
     /// Since the start: answered well after more than one attempt.
     pub failovers: AtomicU64,
     idle: Notify,
+    ending: CancellationToken,
 }
 
 /// One request in progress. Its drop ends it.
@@ -39,6 +41,16 @@ impl Requests {
     /// How many are open.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Ends all that are open: the daemon stops, and their time is over.
+    pub fn end_all(&self) {
+        self.ending.cancel();
+    }
+
+    /// Cancelled when open requests must end.
+    pub fn ending(&self) -> &CancellationToken {
+        &self.ending
     }
 
     /// Resolves when none is open.

@@ -55,3 +55,47 @@ pub fn write_summary(out: &mut dyn Write, loaded: &Loaded) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(text: &str) -> (bool, String) {
+        let environment = Environment {
+            variables: [("K".into(), "v".into())].into(),
+            read: &|_| Err(io::ErrorKind::NotFound.into()),
+        };
+        let source = Source::Text(text.into(), "/".into());
+        let mut out = Vec::new();
+        let result = config::load(&source, &environment, &Overrides::default());
+        match &result {
+            Ok(loaded) => write_summary(&mut out, loaded).unwrap(),
+            Err(error) => write_problems(&mut out, error).unwrap(),
+        }
+        (result.is_ok(), String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_good_config_is_summed_up_by_provider() {
+        let (ok, text) = check(
+            "[providers.a]\nkind = \"openai\"\napi_key_env = \"K\"\n[providers.b]\nkind = \"anthropic\"\n\
+             [providers.c]\nkind = \"openrouter\"\ndisabled = true\n",
+        );
+        assert!(ok);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].ends_with("https://api.openai.com/v1  ready"), "{text}");
+        assert!(lines[2].ends_with("no key (the variable ANTHROPIC_API_KEY is not set)"), "{text}");
+        assert!(lines[3].ends_with("disabled"), "{text}");
+        assert!(!text.contains("simulator"), "{text}");
+        assert!(check("").1.contains("simulator"));
+    }
+
+    #[test]
+    fn a_bad_config_is_told_line_by_line() {
+        let (ok, text) = check("[server]\nprot = 1\nhost = 1\n");
+        assert!(!ok);
+        assert!(text.contains("config:2: server.prot: unknown key; did you mean \"port\"?"), "{text}");
+        assert!(text.ends_with("2 problems\n"), "{text}");
+    }
+}

@@ -53,11 +53,18 @@ async fn serve(args: McpArgs) -> ExitCode {
         }
     };
     let result = match at {
-        Some(address) => mcp::bridge_stdio(&format!("{address}/mcp")).await.map_err(|error| error.to_string()),
+        Some(address) => {
+            mcp::bridge_stdio(&format!("{address}/mcp")).await.map_err(|error| error.to_string())
+        }
         None => match Running::start(loaded, load, None).await {
             Ok(running) => {
                 let daemon = Arc::new(running.daemon().clone());
-                let served = mcp::serve_stdio(daemon, running.sessions().clone()).await;
+                let served = mcp::serve_stdio(
+                    daemon,
+                    running.sessions().clone(),
+                    running.daemon().directory().listener.stop().clone(),
+                )
+                .await;
                 running.stop(Duration::from_secs(2)).await;
                 served.map_err(|error| error.to_string())
             }

@@ -1,10 +1,12 @@
 //! The command line: one file for each subcommand. Nothing else reads arguments or prints.
 
 mod check;
+mod embedded;
 mod mcp;
 mod run;
 mod serve;
 mod simulate;
+mod token;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -84,8 +86,10 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Mcp(args)) => mcp::run(args),
         Some(Command::Check { config }) => check::run(config.as_deref()),
-        Some(Command::Config { what: ConfigCommand::Schema }) => say(&format!("{:#}\n", crate::config::json_schema())),
-        Some(Command::Config { what: ConfigCommand::Example }) => say(crate::config::BUILT_IN),
+        Some(Command::Config { what: ConfigCommand::Schema }) => {
+            say(&format!("{:#}\n", crate::config::show::json_schema()))
+        }
+        Some(Command::Config { what: ConfigCommand::Example }) => say(crate::config::source::BUILT_IN),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use super::serve::{Running, loader};
-use super::{ServeArgs, block_on};
+use super::{ServeArgs, block_on, token};
 use crate::telemetry;
 
 /// What `run` takes.
@@ -35,9 +35,16 @@ async fn with_daemon(args: RunArgs) -> ExitCode {
         }
     };
     let (host, port) = (loaded.config.server.host, loaded.config.server.port);
+    let token = match token::of(&loaded.config.server) {
+        Ok(token) => token,
+        Err(reason) => {
+            eprintln!("cproxy: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     let running_at = format!("http://{}", std::net::SocketAddr::from((host, port)));
     if is_cproxy(&running_at).await {
-        return spawn(&args.command, &running_at, loaded.token.as_ref()).await;
+        return spawn(&args.command, &running_at, token.as_ref()).await;
     }
     // A line on the terminal would run into the child's screen.
     loaded.config.logging.level = "error".to_owned();
@@ -53,7 +60,6 @@ async fn with_daemon(args: RunArgs) -> ExitCode {
             }
         },
     };
-    let token = loaded.token.clone();
     match Running::start(loaded, load, Some(listener)).await {
         Ok(running) => {
             let address = running.daemon().status().address;
@@ -89,7 +95,9 @@ async fn spawn(command: &[String], address: &str, token: Option<&crate::config::
             child.env("ANTHROPIC_AUTH_TOKEN", token.expose());
         }
         // Without any credential Claude Code asks its user to log in; the daemon needs none.
-        None if std::env::var_os("ANTHROPIC_API_KEY").is_none() && std::env::var_os("ANTHROPIC_AUTH_TOKEN").is_none() => {
+        None if std::env::var_os("ANTHROPIC_API_KEY").is_none()
+            && std::env::var_os("ANTHROPIC_AUTH_TOKEN").is_none() =>
+        {
             child.env("ANTHROPIC_AUTH_TOKEN", "cproxy");
         }
         None => {}

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{ServeArgs, block_on};
+use super::{ServeArgs, block_on, embedded, token};
 use crate::actors::http_front::{Seat as HttpSeat, Serve};
 use crate::actors::mcp_front::Seat as McpSeat;
 use crate::actors::tree::Hands;
 use crate::actors::{Directory, Tree};
 use crate::cells::ListenerCell;
-use crate::config::{Loaded, Overrides, Source};
+use crate::config::{Environment, Loaded, Overrides, Source};
 use crate::front::{Daemon, http, mcp};
-use crate::simulator::{Script, Simulator};
+use crate::runtime::Random;
 use crate::telemetry;
 
 /// Runs the daemon until it is told to stop.
@@ -69,9 +69,13 @@ fn taken(address: &std::net::SocketAddr, error: &std::io::Error) -> String {
 
 /// Reads the config of this command line, now and at each reload.
 pub fn loader(args: &ServeArgs) -> crate::actors::config::Load {
-    let source = Source::of(args.config.as_deref());
     let overrides = Overrides { host: args.host, port: args.port };
-    Arc::new(move || crate::config::load(&source, &crate::config::Environment::process(), &overrides).map_err(|error| error.to_string()))
+    let file = args.config.clone();
+    Arc::new(move || {
+        let environment = Environment::of_process();
+        let source = Source::of_process(file.as_deref(), &environment);
+        crate::config::load(&source, &environment, &overrides).map_err(|error| error.to_string())
+    })
 }
 
 /// A daemon that runs in this process.
@@ -86,43 +90,48 @@ pub struct Running {
 
 impl Running {
     /// Starts the tree. Without a usable provider, the embedded simulator serves in its place.
-    pub async fn start(mut loaded: Loaded, load: crate::actors::config::Load, listener: Option<TcpListener>) -> Result<Running, String> {
+    pub async fn start(
+        loaded: Loaded,
+        load: crate::actors::config::Load,
+        listener: Option<TcpListener>,
+    ) -> Result<Running, String> {
         // reqwest's TLS takes the process's provider of cryptography. Set already: then by a test, to the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut simulator = None;
-        let mut load = load;
-        if !loaded.has_usable_provider() {
-            let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-            let embedded = Simulator::bind(address, Script::default())
-                .map_err(|error| format!("the embedded simulator did not start: {error}"))?;
-            let at = embedded.addr();
-            simulator = Some(at);
-            tokio::spawn(embedded.run(std::future::pending::<()>()));
-            loaded = loaded.with_simulator(&format!("http://{at}"));
-            load = {
-                let load = load.clone();
-                Arc::new(move || load().map(|loaded| match loaded.has_usable_provider() {
-                    true => loaded,
-                    false => loaded.with_simulator(&format!("http://{at}")),
-                }))
-            };
-        }
+        let (loaded, load, simulator) = match embedded::needed(&loaded) {
+            false => (loaded, load, None),
+            true => {
+                let address = embedded::free_address()
+                    .map_err(|error| format!("the embedded simulator did not start: {error}"))?;
+                (embedded::with_simulator(loaded, address), embedded::wrap(load, address), Some(address))
+            }
+        };
         let server = loaded.config.server.clone();
-        let token = loaded.token.clone();
+        let token = token::of(&server)?;
         let cell = listener.map(ListenerCell::new).unwrap_or_default();
-        let directory = Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect()));
+        let port = cell.address().map_or(server.port, |at| at.port());
+        let directory =
+            Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
         let changes = Arc::new(watch::Sender::new(0));
         let daemon = Arc::new(Daemon::new(directory.clone(), changes.clone(), token));
         let sessions = Arc::new(mcp::Sessions::default());
         let stop = directory.listener.stop().clone();
-        let mcp_service = mcp::http_service(Arc::new(daemon.clone()), sessions.clone(), stop.clone());
-        let routes = http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
-        let serve: Serve = Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
+        let mcp_service = mcp::http_service(
+            Arc::new(daemon.clone()),
+            sessions.clone(),
+            port,
+            &[server.host.to_string()],
+            stop.clone(),
+        );
+        let routes =
+            http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
+        let serve: Serve =
+            Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
         let places = Arc::new(tokio::sync::Semaphore::new(server.max_connections));
         let hands = Hands {
             config: load,
             http: HttpSeat { directory: directory.clone(), serve, places },
             mcp: McpSeat { directory: directory.clone(), changes },
+            simulator,
         };
         let tree = Tree::start(directory, hands).await?;
         Ok(Running { daemon, sessions, tree, simulator })

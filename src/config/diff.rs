@@ -168,3 +168,6 @@ fn compare(before: &Provider, after: &Provider, keys_changed: bool) -> Change {
 fn changed<const N: usize>(pairs: [(&'static str, bool); N]) -> Vec<&'static str> {
     pairs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,15 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
 
 use super::error::{self, MAX_PROBLEMS, Problem};
-use super::suggest;
+
+mod walk;
+mod words;
+
+pub use walk::object_schema;
+pub use words::explain;
+
+use walk::{Unknown, drop_unknown, locate, remove};
+use words::{lies_in, meant_variant, secret_advice, without_values};
 
 /// The text, its tree, and what is wrong with it so far.
 pub struct Document<'t> {
@@ -29,6 +37,7 @@ pub struct Document<'t> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPath(Vec<Step>);
 
+/// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Key(String),
@@ -128,8 +137,13 @@ impl<'t> Document<'t> {
         if let DeValue::Table(table) = table.get_mut() {
             table.remove(key);
             table.insert(owned(key), Spanned::new(0..0, value));
-            self.origins.insert(KeyPath::of([section, key]).to_string(), origin.to_owned());
+            self.set_origin(&KeyPath::of([section, key]).to_string(), origin);
         }
+    }
+
+    /// Says that a key has its value from elsewhere than the file.
+    pub fn set_origin(&mut self, key: &str, origin: &str) {
+        self.origins.insert(key.to_owned(), origin.to_owned());
     }
 
     /// Puts a rule before those of the file.
@@ -301,170 +315,4 @@ impl<'t> Document<'t> {
         };
         table.get_key_value(last.as_str()).map(|(key, _)| key.span())
     }
-}
-
-// === walking the tree ===
-
-struct Unknown {
-    path: KeyPath,
-    span: Range<usize>,
-    suggestion: Option<String>,
-}
-
-fn drop_unknown(
-    table: &mut DeTable<'_>,
-    node: &serde_json::Value,
-    root: &serde_json::Value,
-    path: &KeyPath,
-    unknown: &mut Vec<Unknown>,
-) {
-    let Some(node) = object_schema(node, root) else { return };
-    let properties = node.get("properties").and_then(|properties| properties.as_object());
-    let free = node.get("additionalProperties").filter(|schema| schema.is_object());
-    let mut wrong = Vec::new();
-    for (key, value) in table.iter_mut() {
-        let name: &str = key.get_ref();
-        let inner = path.key(name);
-        match properties.and_then(|known| known.get(name)).or(free) {
-            Some(schema) => drop_unknown_in(value.get_mut(), schema, root, &inner, unknown),
-            None if properties.is_some() => {
-                let known = properties.into_iter().flat_map(|known| known.keys().map(String::as_str));
-                let suggestion = suggest::nearest(name, known).map(String::from);
-                unknown.push(Unknown { path: inner, span: key.span(), suggestion });
-                wrong.push(name.to_owned());
-            }
-            None => {}
-        }
-    }
-    for name in wrong {
-        table.remove(name.as_str());
-    }
-}
-
-fn drop_unknown_in(
-    value: &mut DeValue<'_>,
-    schema: &serde_json::Value,
-    root: &serde_json::Value,
-    path: &KeyPath,
-    unknown: &mut Vec<Unknown>,
-) {
-    match value {
-        DeValue::Table(table) => drop_unknown(table, schema, root, path, unknown),
-        DeValue::Array(array) => {
-            let Some(items) = schema.get("items") else { return };
-            for (n, element) in array.iter_mut().enumerate() {
-                drop_unknown_in(element.get_mut(), items, root, &path.index(n), unknown);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Follows references and options to the schema of an object.
-pub fn object_schema<'s>(
-    node: &'s serde_json::Value,
-    root: &'s serde_json::Value,
-) -> Option<&'s serde_json::Value> {
-    if let Some(target) = node.get("$ref").and_then(|target| target.as_str()) {
-        return root.pointer(target.strip_prefix('#')?);
-    }
-    if let Some(options) = node.get("anyOf").and_then(|options| options.as_array()) {
-        return options.iter().find_map(|option| object_schema(option, root));
-    }
-    (node.get("properties").is_some() || node.get("additionalProperties").is_some()).then_some(node)
-}
-
-/// The path of the innermost value that stands at `span`. Every child is looked at, since a table's own span
-/// covers its header alone.
-fn locate(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<KeyPath> {
-    let children: Vec<(Step, Range<usize>, &Spanned<DeValue<'_>>)> = match value.get_ref() {
-        DeValue::Table(table) => table
-            .iter()
-            .map(|(key, value)| (Step::Key(key.get_ref().to_string()), key.span(), value))
-            .collect(),
-        DeValue::Array(array) => {
-            array.iter().enumerate().map(|(n, value)| (Step::Index(n), value.span(), value)).collect()
-        }
-        _ => Vec::new(),
-    };
-    for (step, key, child) in children {
-        if let Some(rest) = locate(child, span) {
-            return Some(KeyPath(std::iter::once(step).chain(rest.0).collect()));
-        }
-        if key == *span && !span.is_empty() {
-            return Some(KeyPath(vec![step]));
-        }
-    }
-    (value.span() == *span && !span.is_empty()).then(KeyPath::default)
-}
-
-/// Takes the value at `path` out of the tree; false if there is none, or if it is the root.
-fn remove(value: &mut Spanned<DeValue<'_>>, path: &[Step]) -> bool {
-    match (path, value.get_mut()) {
-        ([Step::Key(key)], DeValue::Table(table)) => table.remove(key.as_str()).is_some(),
-        ([Step::Key(key), rest @ ..], DeValue::Table(table)) => {
-            table.get_mut(key.as_str()).is_some_and(|value| remove(value, rest))
-        }
-        ([Step::Index(index), rest @ ..], DeValue::Array(array)) => {
-            array.get_mut(*index).is_some_and(|value| remove(value, rest))
-        }
-        _ => false,
-    }
-}
-
-// === words ===
-
-/// Whether `key` is `parent`, or lies in it.
-fn lies_in(key: &str, parent: &str) -> bool {
-    key.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-}
-
-/// What to do for a key that people expect to exist, and that doesn't on purpose.
-fn secret_advice(path: &KeyPath) -> Option<&'static str> {
-    match path.0.last() {
-        Some(Step::Key(key)) if matches!(key.as_str(), "api_key" | "apikey" | "apiKey" | "key" | "token") => {
-            Some(
-                "keys are not written into the config: name a variable (api_key_env) or a file (api_key_file)",
-            )
-        }
-        _ => None,
-    }
-}
-
-/// serde's message without the values that it quotes.
-fn without_values(message: &str) -> String {
-    match (message.find('"'), message.rfind('"')) {
-        (Some(first), Some(last)) if first < last => format!(
-            "{}{}",
-            message.get(..first).unwrap_or_default(),
-            message.get(last + 1..).unwrap_or_default()
-        )
-        .replace("  ", " ")
-        .replace(" ,", ","),
-        _ => message.to_owned(),
-    }
-}
-
-/// The choice that was meant by one that there is not, out of serde's message, which lists them.
-fn meant_variant(message: &str) -> Option<&str> {
-    let mut words = message.strip_prefix("unknown variant ")?.split('`').skip(1).step_by(2);
-    let word = words.next()?;
-    suggest::nearest(word, words)
-}
-
-/// serde's words, for people who write TOML.
-pub fn explain(message: &str) -> String {
-    message
-        .replace("invalid type: ", "wrong type: found ")
-        .replace("invalid value: ", "wrong value: found ")
-        .replace("expected a sequence", "expected a list such as [\"a\", \"b\"]")
-        .replace("expected a borrowed string", "expected a string")
-        .replace("expected u16", "expected a whole number from 0 to 65535")
-        .replace("expected u32", "expected a whole number")
-        .replace("expected u64", "expected a whole number")
-        .replace("expected usize", "expected a whole number")
-        .replace("expected f64", "expected a number")
-        .replace("expected struct ", "expected a table of ")
-        .replace("expected a duration", "expected a duration such as \"30s\" or \"5m\"")
-        .replace("missing field", "misses the key")
 }

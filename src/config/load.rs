@@ -53,9 +53,11 @@ pub fn load(
     let mut config = read_config(&mut document);
     if let Some(host) = overrides.host {
         config.server.host = host;
+        document.set_origin("server.host", "--host");
     }
     if let Some(port) = overrides.port {
         config.server.port = port;
+        document.set_origin("server.port", "--port");
     }
     resolve_paths(&mut config, &dir, environment);
     validate::validate(&mut config, &mut document, &mut warnings);

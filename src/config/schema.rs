@@ -27,7 +27,7 @@ pub struct Config {
     pub providers: BTreeMap<ProviderId, Provider>,
     /// Aliases: a model name or glob that callers use, and the targets to try for it, in order.
     #[serde(deserialize_with = "aliases", serialize_with = "write_aliases")]
-    #[schemars(with = "BTreeMap<String, Vec<String>>")]
+    #[schemars(with = "BTreeMap<String, Targets>")]
     pub models: Vec<Alias>,
     /// How candidates are chosen, retried and replaced.
     pub routing: Routing,
@@ -247,6 +247,14 @@ pub struct Alias {
     pub pattern: String,
     /// The targets to try, in order.
     pub targets: Vec<Target>,
+}
+
+/// The targets of an alias as written: one, or several in order.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Targets {
+    One(String),
+    Many(Vec<String>),
 }
 
 /// `provider/model`. The model may hold further slashes.
@@ -708,18 +716,11 @@ fn aliases<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Alia
         }
 
         fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Vec<Alias>, A::Error> {
-            #[derive(Deserialize)]
-            #[serde(untagged)]
-            enum OneOrMany {
-                One(String),
-                Many(Vec<String>),
-            }
-
             let mut aliases = Vec::new();
-            while let Some((pattern, targets)) = map.next_entry::<String, OneOrMany>()? {
+            while let Some((pattern, targets)) = map.next_entry::<String, Targets>()? {
                 let targets = match targets {
-                    OneOrMany::One(target) => vec![target],
-                    OneOrMany::Many(targets) => targets,
+                    Targets::One(target) => vec![target],
+                    Targets::Many(targets) => targets,
                 };
                 let targets = targets
                     .iter()

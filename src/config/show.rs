@@ -51,3 +51,22 @@ fn strip_nulls(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_describes_every_key_and_forbids_others() {
+        let schema = json_schema();
+        assert_eq!(schema["additionalProperties"], false);
+        let definitions = schema["$defs"].as_object().into_iter().flatten();
+        for (name, definition) in definitions {
+            for (key, property) in definition["properties"].as_object().into_iter().flatten() {
+                let text = property["description"].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "{name}.{key} has no description");
+            }
+        }
+        assert!(schema["$defs"]["Provider"]["properties"]["kind"].is_object());
+    }
+}

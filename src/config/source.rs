@@ -172,3 +172,34 @@ fn mode(metadata: &std::fs::Metadata) -> Option<u32> {
 fn mode(_: &std::fs::Metadata) -> Option<u32> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_read_with_its_mode_and_what_could_block_is_not_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "k").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(read_file(&file).unwrap(), FileText { bytes: b"k".to_vec(), mode: Some(0o640) });
+        for no_file in [dir.path(), Path::new("/dev/zero")] {
+            assert!(read_file(no_file).unwrap_err().to_string().contains("not a regular file"));
+        }
+        std::fs::write(&file, vec![b'x'; MAX_FILE as usize + 1]).unwrap();
+        assert!(read_file(&file).unwrap_err().to_string().contains("larger than 1 MiB"));
+    }
+
+    #[test]
+    fn the_home_directory_stands_for_a_tilde() {
+        let variables = BTreeMap::from([("HOME".to_owned(), "/home/me".to_owned())]);
+        let dir = Path::new("/etc/cproxy");
+        assert_eq!(resolve(Path::new("~/k"), dir, &variables), Path::new("/home/me/k"));
+        assert_eq!(resolve(Path::new("k"), dir, &variables), Path::new("/etc/cproxy/k"));
+        assert_eq!(resolve(Path::new("/k"), dir, &variables), Path::new("/k"));
+    }
+}

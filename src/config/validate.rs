@@ -138,7 +138,7 @@ fn routing(config: &Config, check: &mut Check<'_, '_>) {
     check.duration(&path.key("retry_delay"), routing.retry_delay, true);
     check.duration(&path.key("deadline"), routing.deadline, false);
     check.duration(&path.key("max_wait"), routing.max_wait, true);
-    if routing.retry_delay > routing.deadline {
+    if routing.retry_delay > routing.deadline && !routing.deadline.is_zero() {
         check.report(&path.key("retry_delay"), "longer than routing.deadline: no retry would ever be made");
     }
 

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_damage_is_seen() {
-        let details = RawValue::from_string(r#"[{"type":"reasoning.encrypted","data":"x"}]"#.to_owned()).unwrap();
+        let details =
+            RawValue::from_string(r#"[{"type":"reasoning.encrypted","data":"x"}]"#.to_owned()).unwrap();
         let carrier = Carrier {
             dialect: "openrouter".to_owned(),
             model: "a/b".to_owned(),

@@ -138,8 +138,16 @@ enum Place {
 
 fn place(keyword: &str) -> Place {
     match keyword {
-        "items" | "additionalProperties" | "not" | "if" | "then" | "else" | "propertyNames" | "contains"
-        | "unevaluatedProperties" | "unevaluatedItems" => Place::Schema,
+        "items"
+        | "additionalProperties"
+        | "not"
+        | "if"
+        | "then"
+        | "else"
+        | "propertyNames"
+        | "contains"
+        | "unevaluatedProperties"
+        | "unevaluatedItems" => Place::Schema,
         "anyOf" | "oneOf" | "allOf" | "prefixItems" => Place::Schemas,
         "properties" | "patternProperties" | "$defs" | "definitions" | "dependentSchemas" => Place::Named,
         _ => Place::Other,
@@ -256,7 +264,7 @@ impl<'a> Cleaner<'a> {
                 self.out.push_str(kind.get());
             }
             "format" => {
-                let of_string = get(pairs, "type").is_none_or(|kind| kind == "\"string\"");
+                let of_string = get(pairs, "type").is_none_or(|kind| kind.contains("\"string\""));
                 if of_string && !matches!(text, "\"enum\"" | "\"date-time\"") {
                     return;
                 }
@@ -460,7 +468,9 @@ mod tests {
         let bomb: String = (0..40)
             .map(|n| format!(r##""d{n}":{{"type":"object","properties":{{"a":{{"$ref":"#/$defs/d{m}"}},"b":{{"$ref":"#/$defs/d{m}"}}}}}},"##, m = n + 1))
             .collect();
-        let schema = format!(r##"{{"$defs":{{{bomb}"z":{{}}}},"type":"object","properties":{{"x":{{"$ref":"#/$defs/d0"}}}}}}"##);
+        let schema = format!(
+            r##"{{"$defs":{{{bomb}"z":{{}}}},"type":"object","properties":{{"x":{{"$ref":"#/$defs/d0"}}}}}}"##
+        );
         assert_eq!(cleaned(&schema, Target::Gemini), EMPTY);
     }
 

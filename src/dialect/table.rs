@@ -102,6 +102,8 @@ pub enum Reasoning {
     OpenAi,
     /// `reasoning_effort` with the levels up to `high`.
     Effort,
+    /// The same, and `none`.
+    EffortOrNone,
     /// OpenRouter's `reasoning` object.
     OpenRouter,
     /// `thinking: {type}`.
@@ -285,8 +287,12 @@ const LLAMACPP: Variant = Variant {
     ..GENERIC
 };
 
-const OLLAMA: Variant =
-    Variant { name: "ollama", named_choice: NamedChoice::OnlyTool, reasoning: Reasoning::Effort, ..GENERIC };
+const OLLAMA: Variant = Variant {
+    name: "ollama",
+    named_choice: NamedChoice::OnlyTool,
+    reasoning: Reasoning::EffortOrNone,
+    ..GENERIC
+};
 
 const VLLM: Variant = Variant {
     name: "vllm",

@@ -6,12 +6,16 @@
 
 pub mod answer;
 mod attempt;
+mod count;
 mod gate;
+mod late;
 mod life;
 mod outgoing;
 mod pipe;
+mod refuse;
 mod relay;
 pub mod request;
+mod settle;
 
 use std::sync::Arc;
 

@@ -1,67 +1,65 @@
 //! What goes to an upstream: the caller's request in the upstream's dialect, with the provider's own credential;
 //! and how its answer will be read.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::pipe::{PassThrough, Pipe, Report, Translate};
 use super::request::Request;
-use crate::cells::Lease;
+use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
-use crate::dialect::anthropic::write::{MessageBuilder, StreamWriter};
-use crate::dialect::openai_chat::{self, request::Translated};
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, carrier, head};
-use crate::routing::Candidate;
-use crate::runtime::clock;
+use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
+use crate::dialect::openai_chat::request::{Translated, Translation};
+use crate::dialect::openai_chat::{self, Rectify};
+use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, head};
+use crate::routing::{Candidate, Plan};
 
-/// A request that is ready to be sent.
-pub struct Outgoing {
-    /// The message.
-    pub request: http::Request<Bytes>,
-    /// How to read what comes back.
-    pub reading: Reading,
+/// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
+/// Source: Anthropic docs, "Context windows".
+const WIDE_WINDOW: &str = "context-1m-2025-08-07";
+
+/// What becomes of a request for a candidate.
+pub enum Outgoing {
+    /// It goes to the upstream; what comes back is read so.
+    Send(http::Request<Bytes>, Reading),
+    /// No upstream is needed: this is the answer.
+    Answer(Vec<Part<'static>>),
 }
 
 /// How an upstream's answer is read.
 pub enum Reading {
     /// The caller's dialect: as it is.
     Same,
-    /// Chat Completions.
-    Chat(Arc<openai_chat::stream::Context>),
+    /// Chat Completions; the request as it was written says how.
+    Chat(Box<Translated>, Box<openai_chat::stream::Context>),
 }
 
 /// Makes the request for a candidate.
-pub fn outgoing(request: &Request, candidate: &Candidate, lease: &Lease) -> Result<Outgoing, Fault> {
+pub fn outgoing(
+    request: &Request,
+    candidate: &Candidate,
+    plan: &Plan,
+    lease: &Lease,
+    learned: &[Rectify],
+) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
     let (path, body, reading) = match candidate.dialect {
-        Dialect::Anthropic => {
-            let body = carrier::without_ours(&request.body)?;
-            let (body, span) = match body {
-                None => (request.body.clone(), request.facts.head.model_span.clone()),
-                Some(cleaned) => {
-                    let span = head::scan(&cleaned).map_err(caller)?.model_span;
-                    (cleaned, span)
-                }
-            };
-            let body = if *candidate.target.model == *request.facts.head.model {
-                body
-            } else {
-                head::splice_model(&body, &span, &candidate.target.model)
-            };
-            ("/v1/messages", body, Reading::Same)
-        }
+        Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
         Dialect::OpenAiChat => {
-            let translated = openai_chat::request::from_messages(&request.body, &setup.chat_target(candidate, request))?;
-            let Translated { body, context, .. } = translated;
-            ("/chat/completions", body, Reading::Chat(Arc::new(context)))
+            let target = chat_target(request, candidate, plan, setup, learned);
+            match openai_chat::request::from_messages(&request.body, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = Box::new(translated.context(&target));
+                    ("/chat/completions", translated.body.clone(), Reading::Chat(translated, context))
+                }
+            }
         }
         other => {
             let message = format!("{} does not speak {} yet", setup.id, other.as_str());
-            return Err(Fault::new(FaultKind::Caller, message));
+            return Err(Fault::new(FaultKind::ModelNotFound, message));
         }
     };
     let uri = format!("{}{path}", setup.base_url);
@@ -70,12 +68,48 @@ pub fn outgoing(request: &Request, candidate: &Candidate, lease: &Lease) -> Resu
     *message.uri_mut() = uri.parse().map_err(|error| {
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
-    *message.headers_mut() = headers(request, lease, candidate.dialect)?;
-    Ok(Outgoing { request: message, reading })
+    *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    Ok(Outgoing::Send(message, reading))
+}
+
+/// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
+fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
+    let (head, model) = (&request.facts.head, &*candidate.target.model);
+    if let Some(cleaned) = anthropic::own::without_ours(&request.body)
+        && let Ok(scanned) = head::scan(&cleaned)
+    {
+        return head::splice_model(&cleaned, &scanned.model_span, model);
+    }
+    if *model == *head.model {
+        request.body.clone()
+    } else {
+        head::splice_model(&request.body, &head.model_span, model)
+    }
+}
+
+/// What the translation to Chat Completions must know of the target.
+fn chat_target<'a>(
+    request: &'a Request,
+    candidate: &'a Candidate,
+    plan: &'a Plan,
+    setup: &'a Setup,
+    learned: &'a [Rectify],
+) -> openai_chat::request::Target<'a> {
+    let can = &setup.config.capabilities;
+    openai_chat::request::Target {
+        session: request.facts.session.as_deref(),
+        effort: plan.effort.as_deref(),
+        max_output_tokens: can.max_output_tokens,
+        images: can.images,
+        documents: can.documents,
+        rectified: learned,
+        input_estimate: request.facts.head.estimated_tokens,
+        ..openai_chat::request::Target::new(&candidate.target.model, setup.variant)
+    }
 }
 
 /// The headers: the caller's protocol headers towards its own dialect only, and one credential.
-fn headers(request: &Request, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
+fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
     let setup = lease.setup();
     let mut headers = if dialect == request.dialect { request.headers.clone() } else { HeaderMap::new() };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -86,6 +120,13 @@ fn headers(request: &Request, lease: &Lease, dialect: Dialect) -> Result<HeaderM
     }
     if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    let names_window = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains(WIDE_WINDOW));
+    if dialect == Dialect::Anthropic
+        && plan.wide_window
+        && !headers.get_all("anthropic-beta").iter().any(names_window)
+    {
+        headers.append("anthropic-beta", HeaderValue::from_static(WIDE_WINDOW));
     }
     if setup.config.kind == ProviderKind::Openrouter {
         headers.insert("x-title", HeaderValue::from_static("cproxy"));
@@ -122,14 +163,13 @@ fn headers(request: &Request, lease: &Lease, dialect: Dialect) -> Result<HeaderM
 /// A key as a header value that no debug output shows.
 fn sensitive(key: &Key, prefix: &str) -> Result<HeaderValue, Fault> {
     let mut value = HeaderValue::try_from(format!("{prefix}{}", key.expose())).map_err(|_| {
-        Fault::new(FaultKind::Auth, format!("the key {} holds characters that no header may hold", key.name()))
+        Fault::new(
+            FaultKind::Auth,
+            format!("the key {} holds characters that no header may hold", key.name()),
+        )
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn caller(error: head::BodyError) -> Fault {
-    Fault::new(FaultKind::Caller, error.to_string())
 }
 
 // === impl Reading ===
@@ -138,8 +178,10 @@ impl Reading {
     /// The fault behind an error status.
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
-            Reading::Same => anthropic::error::read(status, headers, body, clock::unix()),
-            Reading::Chat(context) => openai_chat::error::read(status, headers, body, context.variant, clock::unix()),
+            Reading::Same => anthropic::error::read(status, headers, body),
+            Reading::Chat(_, context) => {
+                openai_chat::error::read(status.as_u16(), headers, body, context.variant)
+            }
         }
     }
 
@@ -147,37 +189,101 @@ impl Reading {
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
         match self {
             Reading::Same => Box::new(PassThrough::new()),
-            Reading::Chat(context) => {
-                let source = openai_chat::stream::Reader::new(context.clone());
-                let writer = StreamWriter::new(&request.facts.head.model, request.facts.head.estimated_tokens);
+            Reading::Chat(_, context) => {
+                let source = openai_chat::stream::Reader::new((**context).clone());
+                let writer = StreamWriter::new(
+                    &request.facts.head.model,
+                    &message_id(request),
+                    request.facts.head.estimated_tokens,
+                );
                 Box::new(Translate::new(Box::new(source), writer))
             }
         }
     }
 
-    /// A whole answer, in the caller's dialect.
-    pub fn whole(&self, request: &Request, body: Bytes) -> Result<(Bytes, Report), Fault> {
+    /// The change to the request that a refusal asks for.
+    pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
-            Reading::Same => {
-                let (usage, stop) = anthropic::response::summary(&body)?;
-                Ok((body, Report { usage, stop: Some(stop) }))
+            Reading::Same => None,
+            Reading::Chat(translated, _) => openai_chat::rectify(fault, translated, known),
+        }
+    }
+
+    /// What was left out of the request, and what was mended in it.
+    pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
+        match self {
+            Reading::Same => (&[], &[]),
+            Reading::Chat(translated, _) => (&translated.dropped, &translated.healed),
+        }
+    }
+
+    /// A whole answer, in the caller's dialect; as a stream's bytes, if the caller asked for a stream.
+    pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
+        match self {
+            Reading::Same if !request.facts.head.stream => {
+                let summary = anthropic::response::usage_of(body)?;
+                Ok((body.clone(), Report { usage: summary.usage, stop: summary.stop }))
             }
-            Reading::Chat(context) => {
-                let mut sink = Whole {
-                    builder: MessageBuilder::new(&request.facts.head.model, request.facts.head.estimated_tokens),
-                    report: Report::default(),
-                };
-                openai_chat::response::read(&body, context, &mut sink)?;
-                Ok((sink.builder.finish()?, sink.report))
+            Reading::Same => {
+                let mut sink = Whole::new(request);
+                anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Chat(_, context) => {
+                let mut sink = Whole::new(request);
+                openai_chat::response::read_any(body, (**context).clone(), &mut sink)?;
+                sink.finish()
             }
         }
     }
 }
 
-/// Builds a whole message, and notes how it ended.
+/// Parts that are already at hand, as a whole answer or as a stream's bytes.
+pub fn write(request: &Request, parts: Vec<Part<'static>>) -> Result<(Bytes, Report), Fault> {
+    let mut whole = Whole::new(request);
+    parts.into_iter().for_each(|part| whole.part(part));
+    whole.finish()
+}
+
+/// The id of an answer whose upstream gives none.
+fn message_id(request: &Request) -> String {
+    format!("msg_{}", request.id.0.trim_start_matches("req_"))
+}
+
+/// Writes an answer that is at hand as a whole, and notes how it ended.
 struct Whole {
-    builder: MessageBuilder,
+    writer: Writer,
     report: Report,
+}
+
+/// As the caller wants it.
+enum Writer {
+    Message(MessageBuilder),
+    Stream(StreamWriter),
+}
+
+impl Whole {
+    fn new(request: &Request) -> Whole {
+        let head = &request.facts.head;
+        let (model, id, estimate) = (&head.model, message_id(request), head.estimated_tokens);
+        let writer = if head.stream {
+            Writer::Stream(StreamWriter::new(model, &id, estimate))
+        } else {
+            Writer::Message(MessageBuilder::new(model, &id, estimate))
+        };
+        Whole { writer, report: Report::default() }
+    }
+
+    fn finish(self) -> Result<(Bytes, Report), Fault> {
+        let body = match self.writer {
+            Writer::Message(builder) => builder.finish(),
+            Writer::Stream(mut writer) => Some(writer.take()),
+        };
+        match (body, &self.report.stop) {
+            (Some(body), Some(_)) => Ok((body, self.report)),
+            _ => Err(Fault::protocol("the upstream's answer has no end")),
+        }
+    }
 }
 
 impl Sink for Whole {
@@ -185,6 +291,9 @@ impl Sink for Whole {
         if let Part::End { stop, usage } = &part {
             self.report = Report { usage: *usage, stop: Some(stop.clone()) };
         }
-        self.builder.part(part);
+        match &mut self.writer {
+            Writer::Message(builder) => builder.part(part),
+            Writer::Stream(writer) => writer.part(part),
+        }
     }
 }

@@ -21,8 +21,6 @@ pub struct Request {
     pub front: Front,
     /// The caller's dialect, in which it is answered.
     pub dialect: Dialect,
-    /// The model as the caller named it, and as the answer will name it.
-    pub model: String,
     /// The body as received.
     pub body: Bytes,
     /// What routing needs.
@@ -59,6 +57,15 @@ pub struct Credential {
     pub api_key: Option<Key>,
     /// `Authorization`, whole.
     pub authorization: Option<Key>,
+}
+
+// === impl Credential ===
+
+impl Credential {
+    /// Whether the caller sent any.
+    pub fn is_some(&self) -> bool {
+        self.api_key.is_some() || self.authorization.is_some()
+    }
 }
 
 // === impl RequestId ===

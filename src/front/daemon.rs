@@ -10,11 +10,9 @@ use tokio::sync::watch;
 use super::mcp;
 use crate::actors::Directory;
 use crate::actors::config::ConfigMessage;
-use crate::actors::providers::ProvidersMessage;
 use crate::actors::status::Status;
 use crate::config::secret::Key;
 use crate::exchange::{Answer, Exchange, Request, RequestId};
-use crate::runtime::supervisor::SupervisorMessage;
 use crate::runtime::{ask_again, clock};
 
 /// How long a command may take.
@@ -93,13 +91,18 @@ impl Daemon {
     async fn carry_out(self: Arc<Daemon>, command: mcp::Command) -> Result<Value, String> {
         match command {
             mcp::Command::Reload => self.reload().await,
-            mcp::Command::ValidateConfig => match self.directory.check_config().await {
-                Ok(summary) => Ok(json!({ "valid": true, "providers": summary })),
-                Err(reason) => Err(reason),
-            },
+            mcp::Command::ValidateConfig => {
+                let until = clock::now() + COMMAND_LIMIT;
+                match ask_again(&self.directory.config, until, ConfigMessage::Validate).await {
+                    Ok(Ok(changes)) => Ok(json!({ "valid": true, "changes": changes })),
+                    Ok(Err(reason)) => Err(reason),
+                    Err(error) => Err(format!("the config actor: {error}; try again")),
+                }
+            }
             mcp::Command::SetProviderEnabled(id, enabled) => {
                 let Some(entry) = self.directory.entries.load().get(&id).cloned() else {
-                    let known: Vec<String> = self.directory.entries.load().keys().map(ToString::to_string).collect();
+                    let known: Vec<String> =
+                        self.directory.entries.load().keys().map(ToString::to_string).collect();
                     return Err(format!("no provider \"{id}\"; there are: {}", known.join(", ")));
                 };
                 entry.cell.enable(enabled);
@@ -107,12 +110,16 @@ impl Daemon {
                 Ok(json!({ "provider": id, "enabled": enabled, "until": "the next start" }))
             }
             mcp::Command::SetStrategy(strategy) => {
-                self.directory.set_strategy(strategy);
+                self.directory.routes.set_strategy(strategy);
                 self.directory.router.cast(crate::actors::router::RouterMessage::Rebuild);
                 Ok(json!({ "strategy": strategy, "until": "the next start" }))
             }
-            mcp::Command::ClearCache => Err("the response cache is not enabled ([cache] enabled = true)".to_owned()),
-            mcp::Command::InjectFault(_) => Err("fault injection is not enabled ([faults] enabled = true)".to_owned()),
+            mcp::Command::ClearCache => {
+                Err("the response cache is not enabled ([cache] enabled = true)".to_owned())
+            }
+            mcp::Command::InjectFault(_) => {
+                Err("fault injection is not enabled ([faults] enabled = true)".to_owned())
+            }
         }
     }
 }
@@ -153,13 +160,10 @@ impl mcp::Daemon for Arc<Daemon> {
     }
 
     fn config_redacted(&self) -> Value {
-        self.directory.config_cell.get().redacted()
+        crate::config::show::to_json(&self.directory.config_cell.get())
     }
 
     fn command(&self, command: mcp::Command) -> BoxFuture<'static, Result<Value, String>> {
         Box::pin(self.clone().carry_out(command))
     }
 }
-
-#[allow(unused)]
-type Unused = (SupervisorMessage<ProvidersMessage>,);

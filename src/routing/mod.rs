@@ -6,8 +6,9 @@
 //!   words, what models cost.
 //! - [`affinity`], [`ewma`]: what the router remembers: homes of sessions, averages.
 //! - [`admission`]: whether an attempt may start at a provider, made of [`breaker`], [`bucket`] and [`limits`].
-//! - [`treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
+//! - [`mod@treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
 
+pub mod admission;
 pub mod affinity;
 pub mod breaker;
 pub mod bucket;
@@ -24,6 +25,9 @@ pub mod table;
 pub mod treatment;
 pub mod why;
 
+pub use admission::{
+    Admission, Ask, Ended, Grant, Outcome, Refusal, RefusalKind, Settled, Ticket, Verdict, Woken,
+};
 pub use affinity::{Affinity, Home};
 pub use breaker::{Breaker, BreakerEvent, BreakerState};
 pub use bucket::Bucket;
@@ -34,5 +38,5 @@ pub use price::{Price, Prices};
 pub use retry::{RetryBudget, backoff};
 pub use select::Balance;
 pub use table::{Row, Table, Usable, Vital};
-pub use treatment::{Blame, Next, Treatment, treatment};
+pub use treatment::{Blame, Next, Situation, Step, Treatment, step, treatment};
 pub use why::{Blocked, Demotion, Need, Reason, Why, WhyNot};

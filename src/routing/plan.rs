@@ -5,18 +5,24 @@
 //! order: written order for targets of the caller, a rule or an alias; tier and strategy for those who list
 //! the model; the session's own first of all; blocked ones last.
 
+mod gather;
+mod judge;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{ProviderId, Strategy, Target};
-use crate::dialect::{Dialect, Head, Usage};
+use crate::config::{Strategy, Target};
+use crate::dialect::{Dialect, Usage};
 
-use super::index::{Compiled, Goal, Resolved};
-use super::rules::without_window_suffix;
+use super::rules::{asks_for_wide_window, without_window_suffix};
 use super::select::{self, Balance, Entrant};
-use super::table::{Row, Usable, dialect_for};
-use super::why::{Blocked, Demotion, Need, Reason, Why, WhyNot};
+use super::table::{Usable, dialect_for};
+use super::why::{Blocked, Reason, Why, WhyNot};
 use super::{Facts, Table, Vital};
+
+use gather::{Asked, Wish, Wishes};
+use judge::{Standing, Verdicts};
 
 /// Whom to ask, in order.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +74,8 @@ pub struct Inputs<'a> {
     pub table: &'a Table,
     /// What is known of a row for a model now.
     pub vital: &'a dyn Fn(usize, &str) -> Vital,
+    /// Whether the caller sent a credential of its own, for providers with `auth = "caller"`.
+    pub credential: bool,
     /// Who served this session before.
     pub affinity: Option<&'a Target>,
     /// Now.
@@ -78,58 +86,10 @@ pub struct Inputs<'a> {
     pub explain: bool,
 }
 
-/// Somebody named this one.
-struct Wish {
-    row: usize,
-    model: Arc<str>,
-    reason: Reason,
-    /// Lower is asked first; equals are ordered by tier and strategy.
-    step: u32,
-}
-
-/// A wish that may be fulfilled.
-struct Standing {
-    wish: Wish,
-    vital: Vital,
-    demoted: Option<Demotion>,
-    blocked: Option<Blocked>,
-    order: Option<&'static str>,
-    rank: usize,
-}
-
-/// The wishes that were judged.
-struct Verdicts {
-    standing: Vec<Standing>,
-    skipped: Vec<Skipped>,
-}
-
-/// The model's name as asked for.
-struct Asked<'a> {
-    /// As written, a provider's prefix left out.
-    whole: &'a str,
-    /// Without `[1m]`.
-    bare: &'a str,
-    /// `bare`, shared.
-    shared: Arc<str>,
-}
-
-/// The wishes as they are gathered.
-struct Wishes<'a> {
-    table: &'a Table,
-    list: Vec<Wish>,
-    skipped: Vec<Skipped>,
-    step: u32,
-    /// Nobody but those named may be asked.
-    pinned: bool,
-    /// The lists of models were asked, since neither the caller nor a rule nor an alias named anyone.
-    by_list: bool,
-}
-
 /// Makes the plan.
 pub fn plan(inputs: &Inputs<'_>, balance: &mut Balance) -> Plan {
     let Inputs { facts, table, .. } = *inputs;
-    let bare = without_window_suffix(&facts.head.model);
-    let mut plan = Plan { wide_window: bare.len() != facts.head.model.len(), ..Plan::default() };
+    let mut plan = Plan { wide_window: asks_for_wide_window(&facts.head.model), ..Plan::default() };
 
     let rule = table.index.rules.iter().find(|rule| rule.matcher.matches(facts));
     if let Some(rule) = rule {
@@ -157,7 +117,8 @@ pub fn plan(inputs: &Inputs<'_>, balance: &mut Balance) -> Plan {
     plan.skipped = skipped;
     arrange(inputs, &mut standing, balance);
     finish(inputs, standing, &mut plan);
-    if inputs.explain {
+    // An error that nobody can serve the request says of each what was missing.
+    if inputs.explain || plan.candidates.is_empty() {
         name_the_others(table, facts, &mut plan);
     }
     plan
@@ -265,7 +226,7 @@ fn finish(inputs: &Inputs<'_>, standing: Vec<Standing>, plan: &mut Plan) {
             row: wish.row,
             dialect: dialect_for(row, &target.model, &facts.head),
             target,
-            window: row.capabilities.context_window,
+            window: row.window(plan.wide_window),
             why: Why { reason: wish.reason, tier: row.priority, order, sticky, demoted, blocked },
         });
     }
@@ -329,236 +290,6 @@ fn expected_cost(price: super::Price, facts: &Facts) -> f64 {
     price.cost(&Usage { input: facts.head.estimated_tokens, output, ..Usage::default() })
 }
 
-// === impl Asked ===
-
-impl<'a> Asked<'a> {
-    fn new(whole: &'a str) -> Asked<'a> {
-        let bare = without_window_suffix(whole);
-        Asked { whole, bare, shared: Arc::from(bare) }
-    }
-
-    /// The alias that the name matches, as written or without `[1m]`.
-    fn alias(&self, table: &'a Table) -> Option<&'a Resolved> {
-        table
-            .index
-            .alias(self.whole)
-            .or_else(|| (self.bare.len() != self.whole.len()).then(|| table.index.alias(self.bare)).flatten())
-    }
-
-    /// The model to ask for at a provider that was not chosen for its list: what an alias of the name says
-    /// of it, the name itself if listed there, its default model, and else the name all the same.
-    fn model_at(&self, table: &'a Table, row: usize) -> Arc<str> {
-        let aliased = self.alias(table).and_then(|alias| {
-            alias.goals.iter().find_map(|goal| match goal {
-                Goal::At(at, Some(model)) if *at == row => Some(model),
-                _ => None,
-            })
-        });
-        if let Some(model) = aliased {
-            return Arc::clone(model);
-        }
-        if table.index.lists(row, self.bare) {
-            return Arc::clone(&self.shared);
-        }
-        match table.index.defaults.get(row) {
-            Some(Some(model)) => Arc::clone(model),
-            _ => Arc::clone(&self.shared),
-        }
-    }
-}
-
-// === impl Wishes ===
-
-impl<'a> Wishes<'a> {
-    /// Gathers those whom somebody named: the caller, a rule, an alias, or a list of models.
-    fn gather(table: &'a Table, facts: &'a Facts, rule: Option<&'a Compiled>) -> (Asked<'a>, Wishes<'a>) {
-        let mut wishes =
-            Wishes { table, list: Vec::new(), skipped: Vec::new(), step: 0, pinned: false, by_list: false };
-        let model = facts.head.model.as_str();
-        if let Some(provider) = &facts.provider {
-            let asked = wishes.named(provider, model);
-            return (asked, wishes);
-        }
-        if let Some((row, rest)) = wishes.prefix(model) {
-            let asked = Asked::new(rest);
-            wishes.pinned = true;
-            wishes.add(row, Arc::clone(&asked.shared), Reason::Prefixed);
-            return (asked, wishes);
-        }
-        let asked = Asked::new(model);
-        if let Some(rule) = rule.filter(|rule| !rule.goals.is_empty()) {
-            wishes.goals(&rule.goals, &asked, &Reason::Rule(Arc::clone(&rule.name)));
-        } else if let Some(alias) = asked.alias(table) {
-            wishes.goals(&alias.goals, &asked, &Reason::Alias(Arc::clone(&alias.pattern)));
-        } else {
-            wishes.by_list = true;
-            wishes.listers(&asked);
-        }
-        (asked, wishes)
-    }
-
-    /// The caller named the provider beside the model.
-    fn named(&mut self, provider: &ProviderId, model: &'a str) -> Asked<'a> {
-        self.pinned = true;
-        let Some(row) = self.table.row(provider.as_str()) else {
-            let asked = Asked::new(model);
-            let target = Target { provider: provider.clone(), model: Arc::clone(&asked.shared) };
-            self.skipped.push(Skipped { target, why: WhyNot::UnknownProvider });
-            return asked;
-        };
-        let own = model.strip_prefix(provider.as_str()).and_then(|rest| rest.strip_prefix('/'));
-        let asked = match own {
-            Some(rest) if !self.table.lists(row, model) => Asked::new(rest),
-            _ => Asked::new(model),
-        };
-        let aliased = asked.alias(self.table).is_some();
-        let model = if aliased || asked.bare.is_empty() {
-            asked.model_at(self.table, row)
-        } else {
-            Arc::clone(&asked.shared)
-        };
-        self.add(row, model, Reason::Named);
-        asked
-    }
-
-    /// Reads `provider/model`. A name with a slash that somebody lists as it is stays a name where the
-    /// provider of the first part does not exist or cannot be asked.
-    fn prefix(&self, model: &'a str) -> Option<(usize, &'a str)> {
-        let (provider, rest) = model.split_once('/')?;
-        let row = self.table.row(provider).filter(|_| !rest.is_empty())?;
-        let usable = self.table.rows.get(row).is_some_and(|row| row.usable == Usable::Ready);
-        let listed_as_it_is = || {
-            let bare = without_window_suffix(model);
-            self.table.index.exact(bare).is_some() || self.table.index.globs(bare).next().is_some()
-        };
-        (usable || !listed_as_it_is()).then_some((row, rest))
-    }
-
-    /// Targets of a rule or an alias, in written order.
-    fn goals(&mut self, goals: &[Goal], asked: &Asked<'a>, reason: &Reason) {
-        for goal in goals {
-            match goal {
-                Goal::At(row, Some(model)) => self.add(*row, Arc::clone(model), reason.clone()),
-                Goal::At(row, None) => self.add(*row, asked.model_at(self.table, *row), reason.clone()),
-                Goal::Nowhere(target) => {
-                    let target = target.clone();
-                    self.skipped.push(Skipped { target, why: WhyNot::UnknownProvider });
-                }
-            }
-            self.step += 1;
-        }
-    }
-
-    /// Those who list the model: by name, then by a glob.
-    fn listers(&mut self, asked: &Asked<'a>) {
-        let index = &self.table.index;
-        let exact = index.exact(asked.whole).or_else(|| index.exact(asked.bare));
-        if let Some((name, rows)) = exact {
-            for &row in rows {
-                self.add(row, Arc::clone(name), Reason::Listed);
-            }
-        }
-        self.step += 1;
-        for listing in index.globs(asked.bare) {
-            if !self.list.iter().any(|wish| wish.row == listing.row) {
-                self.add(listing.row, Arc::clone(&asked.shared), Reason::Glob(Arc::clone(&listing.text)));
-            }
-        }
-        self.step += 1;
-    }
-
-    fn add(&mut self, row: usize, model: Arc<str>, reason: Reason) {
-        if !self.list.iter().any(|wish| wish.row == row && wish.model == model) {
-            self.list.push(Wish { row, model, reason, step: self.step });
-        }
-    }
-}
-
-// === impl Verdicts ===
-
-impl Verdicts {
-    /// Judges a wish: it stands, perhaps with something against it, or it is passed over.
-    fn judge(&mut self, inputs: &Inputs<'_>, wish: Wish) {
-        let Some(row) = inputs.table.rows.get(wish.row) else { return };
-        if self.standing.iter().any(|known| known.wish.row == wish.row && known.wish.model == wish.model) {
-            return;
-        }
-        match fitness(row, &wish.model, &inputs.facts.head) {
-            Ok(demoted) => {
-                let vital = (inputs.vital)(wish.row, &wish.model);
-                let blocked = blocked(&vital, row.max_concurrent, inputs.now);
-                self.standing.push(Standing { wish, vital, demoted, blocked, order: None, rank: 0 });
-            }
-            Err(why) => {
-                let target = Target { provider: row.id.clone(), model: wish.model };
-                if !self.skipped.iter().any(|known| known.target == target) {
-                    self.skipped.push(Skipped { target, why });
-                }
-            }
-        }
-    }
-}
-
-/// Whether the provider may and can serve the request at all; if so, what counts against it.
-fn fitness(row: &Row, model: &str, head: &Head) -> Result<Option<Demotion>, WhyNot> {
-    if row.usable != Usable::Ready {
-        return Err(WhyNot::Unusable(row.usable.clone()));
-    }
-    if model.is_empty() {
-        return Err(WhyNot::NoModel);
-    }
-    let can = &row.capabilities;
-    let needs = [
-        (head.stream, can.streaming, Need::Streaming, true),
-        (head.tools > 0, can.tools, Need::Tools, true),
-        (head.images, can.images, Need::Images, true),
-        (head.documents, can.documents, Need::Documents, true),
-        (head.thinking, can.reasoning, Need::Reasoning, false),
-        (head.web_search, can.web_search, Need::WebSearch, false),
-    ];
-    let mut demoted = None;
-    for (needed, able, need, hard) in needs {
-        if needed {
-            match able {
-                Some(true) => {}
-                Some(false) if hard => return Err(WhyNot::Lacks(need)),
-                Some(false) | None => demoted = demoted.or(Some(Demotion::Unsure(need))),
-            }
-        }
-    }
-    if let Some(window) = can.context_window {
-        let input = head.estimated_tokens;
-        if input > window {
-            return Err(WhyNot::Window { input, window });
-        }
-        let most = can.max_output_tokens.unwrap_or(u64::MAX);
-        let output = head.max_tokens.unwrap_or(0).min(most);
-        if input.saturating_add(output) > window {
-            demoted = demoted.or(Some(Demotion::TightWindow));
-        }
-    }
-    Ok(demoted)
-}
-
-/// What stands against asking now; of several things the one that lasts longest.
-fn blocked(vital: &Vital, max_concurrent: Option<u32>, now: Instant) -> Option<Blocked> {
-    let left = |until: Option<Instant>| {
-        until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
-    };
-    let full = max_concurrent.is_some_and(|limit| vital.open >= limit);
-    [
-        full.then_some(Blocked::Full),
-        (!vital.headroom).then_some(Blocked::NoHeadroom),
-        left(vital.embargo_until).map(Blocked::Embargo),
-        left(vital.open_until).map(Blocked::Breaker),
-        (!vital.healthy).then_some(Blocked::Unhealthy),
-        (!vital.alive).then_some(Blocked::Down),
-    ]
-    .into_iter()
-    .flatten()
-    .max_by_key(|blocked| blocked.badness())
-}
-
 // === impl Candidate ===
 
 impl Candidate {
@@ -569,6 +300,53 @@ impl Candidate {
             (Some(own), Some(other)) => own > other,
             _ => self.target.model != failed.target.model,
         }
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Why nobody can be asked, in one sentence that names each provider; for the error of a plan without
+    /// candidates.
+    pub fn nobody(&self, model: &str) -> String {
+        if let Some(message) = &self.refused {
+            return message.clone();
+        }
+        let each: Vec<String> = self
+            .skipped
+            .iter()
+            .map(|skipped| format!("{}: {}", skipped.target.provider, skipped.why))
+            .collect();
+        match each.as_slice() {
+            [] => format!("no provider can serve \"{model}\": none is configured"),
+            each => format!("no provider can serve \"{model}\" ({})", each.join("; ")),
+        }
+    }
+}
+
+/// The plan for people, a line for each: candidates numbered in order, then those passed over.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(rule) = &self.rule {
+            writeln!(f, "rule \"{rule}\" matches")?;
+        }
+        if let Some(effort) = &self.effort {
+            writeln!(f, "reasoning effort: {effort}")?;
+        }
+        if let Some(message) = &self.refused {
+            return writeln!(f, "refused: {message}");
+        }
+        if self.candidates.is_empty() {
+            writeln!(f, "nobody can be asked")?;
+        }
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            let dialect = candidate.dialect.as_str();
+            writeln!(f, "{}. {} in {dialect}: {}", at + 1, candidate.target, candidate.why)?;
+        }
+        for skipped in &self.skipped {
+            writeln!(f, "-  {}: {}", skipped.target, skipped.why)?;
+        }
+        Ok(())
     }
 }
 

@@ -24,10 +24,11 @@ pub struct Price {
     pub cache_write: Option<f64>,
 }
 
-/// A price table: by `provider/model`, then by model.
+/// A price table: by provider and model, then by model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prices {
     models: HashMap<Arc<str>, Price>,
+    own: HashMap<Arc<str>, HashMap<Arc<str>, Price>>,
 }
 
 // === impl Price ===
@@ -53,41 +54,40 @@ impl Prices {
         BUILTIN.get_or_init(|| Prices::parse(include_str!("prices.toml")).unwrap_or_default())
     }
 
-    /// Reads a table: `["model"]` or `["provider/model"]` sections with `input`, `output`, `cache_read`,
-    /// `cache_write`.
+    /// Reads a table with a section for each model: `input`, `output`, `cache_read`, `cache_write`.
     pub fn parse(text: &str) -> Result<Prices, toml::de::Error> {
-        let models: HashMap<Arc<str>, Price> = toml::from_str(text)?;
-        Ok(Prices { models })
+        Ok(Prices { models: toml::from_str(text)?, own: HashMap::new() })
     }
 
-    /// Adds or replaces the price of `model` or `provider/model`.
+    /// Adds or replaces the price of `model`, or of `provider/model` at that provider alone.
     pub fn set(&mut self, name: &str, price: Price) {
-        self.models.insert(Arc::from(name), price);
+        match name.split_once('/') {
+            Some((provider, model)) => {
+                self.own.entry(Arc::from(provider)).or_default().insert(Arc::from(model), price);
+            }
+            None => {
+                self.models.insert(Arc::from(name), price);
+            }
+        }
     }
 
-    /// The price of a model at a provider: its own entry, else that of the model wherever it is served, with
-    /// OpenRouter's vendor prefix and a date at the end left out. A server of one's own costs nothing unless
-    /// an entry says so. `None` is unknown.
+    /// The price of a model at a provider: its own entry, else that of the model wherever it is served. A
+    /// vendor in front of the name and a date behind it are left out, OpenRouter's `claude-sonnet-4.5` is
+    /// Anthropic's `claude-sonnet-4-5`, and its models that end in `:free` are free. A server of one's own costs
+    /// nothing unless an entry says so. `None` is unknown.
     pub fn of(&self, provider: &str, kind: ProviderKind, model: &str) -> Option<Price> {
-        if let Some(price) = self.own(provider, model) {
-            return Some(price);
+        if let Some(price) = self.own.get(provider).and_then(|own| own.get(model)) {
+            return Some(*price);
         }
-        if kind == ProviderKind::Local {
+        if kind == ProviderKind::Local || (kind == ProviderKind::Openrouter && model.ends_with(":free")) {
             return Some(Price::default());
         }
         let by_name = |name: &str| self.models.get(name).copied();
         let bare = model.rsplit_once('/').map_or(model, |(_, bare)| bare);
-        by_name(model).or_else(|| by_name(bare)).or_else(|| by_name(without_date(bare)))
-    }
-
-    fn own(&self, provider: &str, model: &str) -> Option<Price> {
-        // No text is put together for a table that has no entry of the provider's own.
-        self.models
-            .iter()
-            .find(|(name, _)| {
-                name.strip_prefix(provider).and_then(|rest| rest.strip_prefix('/')) == Some(model)
-            })
-            .map(|(_, price)| *price)
+        by_name(bare).or_else(|| by_name(without_date(bare))).or_else(|| {
+            let dotted = bare.starts_with("claude-") && bare.contains('.');
+            dotted.then(|| by_name(&bare.replace('.', "-"))).flatten()
+        })
     }
 
     /// What the usage cost in US dollars; `None` if the price is unknown.
@@ -114,4 +114,67 @@ fn without_date(model: &str) -> &str {
         return name;
     }
     model
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    const KIND: ProviderKind = ProviderKind::Openrouter;
+
+    #[test]
+    fn the_built_in_table_is_whole_and_sane() {
+        let prices = Prices::parse(include_str!("prices.toml")).unwrap();
+        assert!(prices.models.len() > 15);
+        for (name, price) in &prices.models {
+            assert!(price.input > 0.0 && price.output >= price.input, "{name}");
+            assert!(price.cache_read.is_none_or(|read| read < price.input), "{name}");
+            assert!(price.cache_write.is_none_or(|write| write > price.input), "{name}");
+        }
+        assert_eq!(Prices::builtin(), &prices);
+    }
+
+    #[test]
+    fn a_model_is_found_by_its_name_with_a_date_or_a_vendor_in_front() {
+        let prices = Prices::builtin();
+        let sonnet = prices.of("x", KIND, "claude-sonnet-4-5").unwrap();
+        assert_eq!(prices.of("x", KIND, "claude-sonnet-4-5-20250929"), Some(sonnet));
+        assert_eq!(prices.of("x", KIND, "anthropic/claude-sonnet-4-5"), Some(sonnet));
+        assert_eq!(prices.of("x", KIND, "anthropic/claude-sonnet-4.5"), Some(sonnet));
+        assert_eq!(prices.of("x", KIND, "gpt-4o-2024-08-06"), prices.of("x", KIND, "gpt-4o"));
+        assert!(prices.of("x", KIND, "gpt-5.2").is_some());
+        assert_eq!(prices.of("x", KIND, "gpt-5-2"), None);
+        assert_eq!(prices.of("x", KIND, "claude-sonnet-4-5-preview"), None, "another model, another price");
+        assert_eq!(prices.of("x", KIND, "meta/llama:free"), Some(Price::default()));
+        assert_eq!(prices.of("x", KIND, ""), None);
+    }
+
+    #[test]
+    fn a_providers_own_price_counts_there_and_a_server_of_ones_own_is_free() {
+        let mut prices = Prices::builtin().clone();
+        let own = Price { input: 1.0, output: 2.0, ..Price::default() };
+        prices.set("cheap/gpt-5", own);
+        assert_eq!(prices.of("cheap", KIND, "gpt-5"), Some(own));
+        assert_ne!(prices.of("other", KIND, "gpt-5"), Some(own));
+        assert_eq!(prices.of("here", ProviderKind::Local, "qwen3"), Some(Price::default()));
+        prices.set("here/qwen3", own);
+        assert_eq!(prices.of("here", ProviderKind::Local, "qwen3"), Some(own));
+    }
+
+    #[test]
+    fn each_sort_of_token_has_its_price() {
+        let usage = Usage {
+            input: 1_000_000,
+            cache_read: 2_000_000,
+            cache_creation: 1_000_000,
+            output: 100_000,
+            ..Usage::default()
+        };
+        let cost = |model| Prices::builtin().cost("a", ProviderKind::Anthropic, model, &usage);
+        let expected = 3.0 + 0.6 + 3.75 + 1.5;
+        assert!((cost("claude-sonnet-4-5").unwrap() - expected).abs() < 1e-9);
+        assert_eq!(cost("mystery"), None);
+    }
 }

@@ -80,3 +80,8 @@ pub fn has_role(role: Role, facts: &Facts) -> bool {
 pub fn without_window_suffix(model: &str) -> &str {
     model.strip_suffix("[1m]").unwrap_or(model)
 }
+
+/// Whether the model's name carries that suffix.
+pub fn asks_for_wide_window(model: &str) -> bool {
+    model.ends_with("[1m]")
+}

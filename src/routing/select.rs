@@ -95,24 +95,38 @@ pub fn order(
     match strategy {
         Strategy::RoundRobin => balance.turn(entrants, |_| 1),
         Strategy::Weighted => balance.turn(entrants, |entrant| entrant.weight),
-        Strategy::LeastConnections => {
-            let mut order = balance.turn(entrants, |entrant| entrant.weight);
-            order.sort_by_key(|&at| entrants.get(at).map(|entrant| entrant.open));
-            order
-        }
-        Strategy::Cost => {
-            let mut order = balance.turn(entrants, |entrant| entrant.weight);
-            sort_by_number(&mut order, |at| entrants.get(at).and_then(|e| e.cost).unwrap_or(f64::INFINITY));
-            order
-        }
+        Strategy::LeastConnections => by_measure(entrants, balance, |at| {
+            entrants.get(at).map_or(f64::INFINITY, |entrant| f64::from(entrant.open))
+        }),
+        Strategy::Cost => by_measure(entrants, balance, |at| {
+            entrants.get(at).and_then(|entrant| entrant.cost).unwrap_or(f64::INFINITY)
+        }),
         Strategy::Score => {
             let scores = scores(entrants, weights);
-            let mut order = balance.turn(entrants, |entrant| entrant.weight);
-            sort_by_number(&mut order, |at| scores.get(at).map_or(f64::INFINITY, |score| -score));
-            order
+            by_measure(entrants, balance, |at| scores.get(at).map_or(f64::INFINITY, |score| -score))
         }
         Strategy::Latency => by_latency(entrants, draw),
     }
+}
+
+/// The smallest measure first; those that share it take turns by weight.
+fn by_measure(entrants: &[Entrant], balance: &mut Balance, measure: impl Fn(usize) -> f64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..entrants.len()).collect();
+    sort_by_number(&mut order, &measure);
+    let best = order.first().map_or(f64::INFINITY, |&at| measure(at));
+    let equal = order.iter().take_while(|&&at| measure(at).total_cmp(&best).is_eq()).count();
+    if equal > 1 {
+        let tied: Vec<Entrant> =
+            order.iter().take(equal).filter_map(|&at| entrants.get(at).copied()).collect();
+        let turn = balance.turn(&tied, |entrant| entrant.weight);
+        let before: Vec<usize> = order.iter().take(equal).copied().collect();
+        for (slot, place) in order.iter_mut().zip(turn) {
+            if let Some(&at) = before.get(place) {
+                *slot = at;
+            }
+        }
+    }
+    order
 }
 
 /// The name of a strategy in explanations.
@@ -186,3 +200,6 @@ pub fn scores(entrants: &[Entrant], weights: ScoreWeights) -> Vec<f64> {
 fn sort_by_number(order: &mut [usize], number: impl Fn(usize) -> f64) {
     order.sort_by(|&a, &b| number(a).total_cmp(&number(b)));
 }
+
+#[cfg(test)]
+mod tests;

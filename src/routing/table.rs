@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{Alias, Api, Capabilities, Config, Provider, ProviderId, ProviderKind, Routing};
+use crate::config::{Alias, Api, Auth, Capabilities, Config, Provider, ProviderId, ProviderKind, Routing};
 use crate::dialect::{Dialect, Head};
 
 use super::index::Index;
@@ -38,6 +38,8 @@ pub struct Row {
     pub api: Option<Api>,
     /// Whether its address is the vendor's own.
     pub official: bool,
+    /// Whose credential goes to it.
+    pub auth: Auth,
     /// Whether it may be chosen at all, and if not, why.
     pub usable: Usable,
     /// Models that it lists: exact names and globs; where the config lists none, those assumed of its kind.
@@ -166,6 +168,7 @@ impl Row {
             dialect,
             api: provider.api,
             official,
+            auth: provider.auth,
             usable,
             models,
             default_model: provider.default_model.clone(),
@@ -174,6 +177,14 @@ impl Row {
             capabilities: assumed_capabilities(provider.kind, provider.capabilities),
             max_concurrent: provider.limits.max_concurrent,
         }
+    }
+
+    /// The context window for a request, where the config says it. Anthropic's models have one of a million
+    /// tokens for those who ask for it by the suffix `[1m]` (Claude Code docs, "Model configuration").
+    pub fn window(&self, wide: bool) -> Option<u64> {
+        const WIDE: u64 = 1_000_000;
+        let asked_for = wide && self.kind == ProviderKind::Anthropic;
+        self.capabilities.context_window.map(|window| if asked_for { window.max(WIDE) } else { window })
     }
 }
 

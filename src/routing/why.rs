@@ -97,6 +97,8 @@ pub enum WhyNot {
     UnknownProvider,
     /// It may not be chosen.
     Unusable(Usable),
+    /// It is asked with the caller's own credential, and the caller sent none.
+    NoCredential,
     /// The request names no model, and neither does the provider's config.
     NoModel,
     /// It does not do what the request needs.
@@ -146,8 +148,12 @@ impl fmt::Display for Why {
             f.write_str("served this session before; ")?;
         }
         write!(f, "{}", self.reason)?;
-        if let Some(order) = self.order {
-            write!(f, "; tier {}, {order}", self.tier)?;
+        match self.order {
+            Some(order) => write!(f, "; tier {}, {order}", self.tier)?,
+            None if matches!(self.reason, Reason::Listed | Reason::Glob(_)) => {
+                write!(f, "; tier {}", self.tier)?;
+            }
+            None => {}
         }
         if let Some(demoted) = self.demoted {
             write!(f, "; behind others: {demoted}")?;
@@ -218,6 +224,9 @@ impl fmt::Display for WhyNot {
             WhyNot::Unusable(Usable::NoKey(looked)) => write!(f, "no key: {looked}"),
             WhyNot::Unusable(Usable::Disabled) => f.write_str("disabled"),
             WhyNot::Unusable(Usable::Draining) => f.write_str("being taken out"),
+            WhyNot::NoCredential => {
+                f.write_str("it takes the caller's own credential, and the caller sent none")
+            }
             WhyNot::NoModel => f.write_str("the request names no model, and it has no default_model"),
             WhyNot::Lacks(need) => write!(f, "does not do {need}"),
             WhyNot::Window { input, window } => {

@@ -19,4 +19,4 @@ pub use backoff::Backoff;
 pub use random::Random;
 pub use slot::{Address, Place, Slot, State, Vitals};
 pub use supervisor::{Beyond, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage};
-pub use worker::{Interrupt, Interruption, Me, Worker};
+pub use worker::{Interrupt, Interruption, Me, Worker, panic_text};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use arc_swap::{ArcSwapOption, ArcSwap};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::{ActorRef, Message};
 
 /// The place of an actor in the tree. Holds the living incarnation, if there is one.

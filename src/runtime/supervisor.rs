@@ -259,11 +259,7 @@ impl<O: Overseer> Actor for Supervisor<O> {
     type State = Children;
     type Arguments = ();
 
-    async fn pre_start(
-        &self,
-        me: ActorRef<Self::Msg>,
-        (): (),
-    ) -> Result<Children, ActorProcessingErr> {
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Children, ActorProcessingErr> {
         let address = self.slot.occupy(me.clone());
         let mut children = Children { list: Vec::new(), stopping: false };
         for spec in self.overseer.children() {
@@ -283,7 +279,8 @@ impl<O: Overseer> Actor for Supervisor<O> {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SupervisorMessage::Start(name) => {
-                let due = children.list.iter_mut().find(|child| child.spec.name == name && child.living.is_none());
+                let due =
+                    children.list.iter_mut().find(|child| child.spec.name == name && child.living.is_none());
                 if let Some(child) = due
                     && !children.stopping
                 {

@@ -37,6 +37,7 @@ pub struct Me<M> {
     address: Arc<Address<M>>,
     path: Arc<str>,
     tasks: JoinSet<()>,
+    failure: Option<String>,
 }
 
 /// Lets a fault plan interrupt actors. Absent unless fault injection is on.
@@ -86,6 +87,11 @@ impl<M: Message> Me<M> {
             tokio::time::sleep(delay).await;
             let _ = address.cast(message); // gone: then nobody waits for it
         });
+    }
+
+    /// Ends this incarnation after the message that it is handling: the supervisor starts the next.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.failure = Some(reason.into());
     }
 
     /// Collects tasks that have ended, so that none is kept and no panic goes unseen.
@@ -143,7 +149,8 @@ impl<W: Worker> Actor for Shell<W> {
     ) -> Result<Self::State, ActorProcessingErr> {
         use super::Place;
         let address = self.slot.occupy(actor);
-        let mut me = Me { address, path: self.slot.vitals().path().clone(), tasks: JoinSet::new() };
+        let mut me =
+            Me { address, path: self.slot.vitals().path().clone(), tasks: JoinSet::new(), failure: None };
         let worker = W::start(&seat, &mut me)?;
         Ok((worker, me))
     }
@@ -161,12 +168,16 @@ impl<W: Worker> Actor for Shell<W> {
             return Ok(());
         }
         std::panic::catch_unwind(AssertUnwindSafe(|| worker.handle(message, me)))
-            .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)).into())
+            .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)))?;
+        match me.failure.take() {
+            Some(reason) => Err(reason.into()),
+            None => Ok(()),
+        }
     }
 }
 
 /// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&'static str>()
         .copied()

@@ -7,13 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use cproxy::actors::status::{ActorStatus, ProviderStatus, Status};
 use cproxy::exchange::{Answer, AnswerBody, Request, RequestId, Served};
-use cproxy::front::mcp::{Command, Daemon, ModelInfo, Sessions, Settings, serve_on};
+use cproxy::front::mcp::{Command, Daemon, ModelInfo, Sessions, Settings, http_service, serve_on};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Stream, StreamExt};
 use http::{HeaderMap, StatusCode};
 use rmcp::model::*;
+use rmcp::service::ClientLifecycleMode;
 use rmcp::service::{NotificationContext, RequestContext, RunningService};
-use rmcp::{ClientHandler, ErrorData, RoleClient, ServiceExt};
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
+};
+use rmcp::{ClientHandler, ClientServiceExt, ErrorData, RoleClient, ServiceExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -355,7 +359,7 @@ pub async fn handshake(
     let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "raw", "version": "0" } } });
     input.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&line(output).await).unwrap();
     assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.unwrap();
 }
@@ -375,4 +379,85 @@ pub async fn read(client: &Client, uri: &str) -> Value {
         ResourceContents::TextResourceContents { text, .. } => serde_json::from_str(text).unwrap(),
         other => panic!("{other:?}"),
     }
+}
+
+/// A daemon's `/mcp` on a port of loopback.
+pub struct Listening {
+    pub port: u16,
+    accepting: tokio::task::JoinHandle<()>,
+    connections: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>,
+    cancel: CancellationToken,
+}
+
+impl Listening {
+    /// Ends it with its connections, and its sessions' tasks; its port is free afterwards.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        self.kill().await;
+    }
+
+    /// Cuts its connections as the death of a process does; its port is free afterwards.
+    pub async fn kill(self) {
+        self.accepting.abort();
+        let _ = self.accepting.await;
+        let connections: Vec<_> = self.connections.lock().unwrap().drain(..).collect();
+        for connection in connections {
+            connection.abort();
+            let _ = connection.await;
+        }
+    }
+}
+
+/// Serves on a port, 0 for a free one.
+pub async fn serve_http(fake: Arc<Fake>, sessions: Arc<Sessions>, port: u16) -> Listening {
+    let listener = {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], port).into()).unwrap();
+        socket.listen(64).unwrap()
+    };
+    let port = listener.local_addr().unwrap().port();
+    let cancel = CancellationToken::new();
+    let service = http_service(fake, sessions, port, &[], cancel.clone());
+    let connections: Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>> = Arc::default();
+    let open = connections.clone();
+    let accepting = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = hyper_util::service::TowerToHyperService::new(service.clone());
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+            open.lock().unwrap().push(tokio::spawn(async move {
+                let _ = connection.await;
+            }));
+        }
+    });
+    Listening { port, accepting, connections, cancel }
+}
+
+/// An HTTP client of the test's own.
+pub fn http() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// A client over HTTP.
+pub async fn connect_http(port: u16, window: Windows) -> Client {
+    let config = StreamableHttpClientTransportConfig::with_uri(format!("http://127.0.0.1:{port}/mcp"))
+        .reinit_on_expired_session(false);
+    let mode = ClientLifecycleMode::Initialize;
+    let transport = StreamableHttpClientTransport::with_client(http(), config);
+    window.serve_with_lifecycle(transport, mode).await.expect("a handshake")
+}
+
+/// A client that knows no handshake.
+pub async fn connect_stateless(fake: Arc<Fake>) -> Client {
+    let (input, output) = raw(fake);
+    let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    Windows::default().serve_with_lifecycle((output, input), mode).await.expect("a discovery")
+}
+
+/// The next line, which must come soon.
+pub async fn line(output: &mut tokio::io::Lines<tokio::io::BufReader<DuplexStream>>) -> String {
+    let line = tokio::time::timeout(Duration::from_secs(20), output.next_line()).await;
+    line.expect("a line in time").unwrap().expect("a line")
 }

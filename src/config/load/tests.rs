@@ -25,18 +25,13 @@ impl World {
     }
 
     fn load_from(&self, source: &Source, overrides: Overrides) -> Result<Loaded, ConfigError> {
-        let read = |path: &Path| match self.files.get(path) {
-            Some((text, mode)) => Ok(FileText { bytes: text.clone().into_bytes(), mode: Some(*mode) }),
-            None => Err(io::Error::from(io::ErrorKind::NotFound)),
-        };
         let variables = self.variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         let files = self.files.clone();
-        let read_owned = move |path: &Path| match files.get(path) {
+        let read = move |path: &Path| match files.get(path) {
             Some((text, mode)) => Ok(FileText { bytes: text.clone().into_bytes(), mode: Some(*mode) }),
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
-        let _ = read;
-        load(source, &Environment { variables, read: &read_owned }, &overrides)
+        load(source, &Environment { variables, read: &read }, &overrides)
     }
 
     fn load(&self, text: &str) -> Result<Loaded, ConfigError> {
@@ -93,7 +88,7 @@ fn the_commented_examples_of_the_repositorys_file_are_right_too() {
         "[[routing.rules]]",
         "name = ",
         "above_tokens",
-        "targets",
+        "targets =",
         "role = ",
         "api = ",
         "token_file",
@@ -253,6 +248,27 @@ fn later_layers_win() {
     let overrides = Overrides { port: Some(3004), host: None };
     let source = Source::Text(text.into(), "/".into());
     assert_eq!(world.load_from(&source, overrides).unwrap().config.server.port, 3004);
+}
+
+#[test]
+fn every_plain_value_has_a_variable() {
+    for (name, value) in [
+        ("CPROXY_SERVER_HOST", "::1"),
+        ("CPROXY_SERVER_TOKEN_FILE", "~/t"),
+        ("CPROXY_SERVER_MAX_REQUESTS", "7"),
+        ("CPROXY_SERVER_DRAIN", "5s"),
+        ("CPROXY_ROUTING_FALLBACK_PROVIDER", "openai"),
+        ("CPROXY_ROUTING_RETRY_AMBIGUOUS", "false"),
+        ("CPROXY_ROUTING_DEADLINE", "5m"),
+        ("CPROXY_LOGGING_FORMAT", "json"),
+        ("CPROXY_MCP_DEFAULT_MODEL", "x/y"),
+        ("CPROXY_FAULTS_SEED", "42"),
+        ("CPROXY_LEDGER_ENABLED", "false"),
+    ] {
+        let loaded = World::default().variable(name, value).load(BUILT_IN).unwrap();
+        assert_eq!(loaded.warnings, Vec::<String>::new(), "{name}");
+        assert_ne!(loaded.config, load_text(BUILT_IN).unwrap().config, "{name}");
+    }
 }
 
 #[test]

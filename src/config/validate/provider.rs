@@ -199,6 +199,9 @@ fn deadlines(provider: &Provider, path: &KeyPath, check: &mut Check<'_, '_>) {
     check.duration(&timeouts.key("total"), limit.total, false);
     // A default longer than a short `total` is cut by it, and is no mistake of the user's; what is written is.
     for (key, phase) in [("connect", limit.connect), ("first_byte", limit.first_byte), ("idle", limit.idle)] {
+        if limit.total.is_zero() {
+            continue;
+        }
         if phase > limit.total && (check.document.holds(&timeouts.key(key)) || key == "connect") {
             check.report(&timeouts.key(key), format!("longer than timeouts.total ({})", text(limit.total)));
         }

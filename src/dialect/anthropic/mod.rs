@@ -1,3 +1,22 @@
 //! The Anthropic Messages dialect.
+//!
+//! - [`stream`] and [`response`] read an upstream's answer into parts; [`watch`] looks at a stream that is
+//!   passed on as it is.
+//! - [`write`] writes parts for a caller: as a stream, or as one message.
+//! - [`error`] reads an upstream's refusal and writes ours; [`overflow`] knows how servers say that a
+//!   conversation is too long.
 
+pub mod error;
+pub mod overflow;
+pub mod own;
+pub mod response;
+pub mod stream;
 pub mod types;
+pub mod usage;
+pub mod watch;
+pub mod write;
+
+pub use error::ErrorAnswer;
+pub use stream::Reader;
+pub use watch::Watch;
+pub use write::{MessageBuilder, StreamWriter};

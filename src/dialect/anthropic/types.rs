@@ -327,6 +327,11 @@ pub struct ParseError {
 impl<'a> MessagesRequest<'a> {
     /// Reads a body. An error names the field.
     pub fn parse(body: &'a [u8]) -> Result<MessagesRequest<'a>, ParseError> {
+        // Derived structs take lists, too, as their fields in order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let message = "the request body must be a JSON object".to_owned();
+            return Err(ParseError { path: String::new(), message });
+        }
         serde_json::from_slice(body).map_err(|error| locate(body, &error))
     }
 }
@@ -422,7 +427,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Source<'a> {
 // === lenient fields ===
 
 /// A string; anything else counts as absent.
-pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Cow<'a, str>>, D::Error> {
     struct TextVisitor<'a>(PhantomData<&'a ()>);
 
     impl<'de: 'a, 'a> Visitor<'de> for TextVisitor<'a> {
@@ -472,7 +479,9 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 }
 
 /// A value, or null for the default.
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -544,7 +553,8 @@ fn path_at(body: &[u8], offset: usize) -> String {
                 }
                 if expects_key {
                     if let Some(Step::Key(key)) = steps.last_mut() {
-                        *key = String::from_utf8_lossy(body.get(at + 1..end).unwrap_or_default()).into_owned();
+                        *key =
+                            String::from_utf8_lossy(body.get(at + 1..end).unwrap_or_default()).into_owned();
                     }
                     expects_key = false;
                 }
@@ -600,15 +610,19 @@ mod tests {
     #[test]
     fn an_error_names_its_field() {
         let error = |body: &str| MessagesRequest::parse(body.as_bytes()).unwrap_err();
-        let wrong = error(r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":5}]}"#);
+        let wrong =
+            error(r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":5}]}"#);
         assert_eq!(wrong.path, "messages.1.content");
         assert!(wrong.to_string().starts_with("messages.1.content: invalid type"), "{wrong}");
-        let wrong = error("{\"model\":\"m\",\n \"messages\":[{\"role\":\"user\",\n\"content\":[{\"type\":\"text\"},7]}]}");
+        let wrong = error(
+            "{\"model\":\"m\",\n \"messages\":[{\"role\":\"user\",\n\"content\":[{\"type\":\"text\"},7]}]}",
+        );
         assert_eq!(wrong.path, "messages.0.content.1");
         let wrong = error(r#"{"model":7,"messages":[]}"#);
         assert_eq!(wrong.path, "model");
         let wrong = error(r#"{"model":"m"}"#);
         assert!(wrong.to_string().contains("missing field `messages`"), "{wrong}");
+        assert!(error(r#"["m"]"#).to_string().contains("must be a JSON object"));
         let wrong = error(r#"{"model":"m","messages":["#);
         assert!(wrong.to_string().contains("not valid JSON"), "{wrong}");
     }

@@ -321,7 +321,9 @@ impl<'a> Walker<'a> {
             b"content" => walker.content(depth, content),
             b"source" => walker.source(depth, content, &mut media),
             // Opaque, and mostly not part of the prompt.
-            b"signature" | b"data" | b"cache_control" | b"citations" => walker.lexer.skip::<false>(depth),
+            b"signature" | b"data" | b"cache_control" | b"citations" | b"id" | b"tool_use_id" => {
+                walker.lexer.skip::<false>(depth)
+            }
             b"encrypted_content" => {
                 if let Some(text) = walker.string::<false>(depth)? {
                     walker.lexer.tally.add(text.inside.len() as u64 / 6);
@@ -342,6 +344,7 @@ impl<'a> Walker<'a> {
                 content.documents = true;
                 self.document(&media)?;
             }
+            Some("tool_use" | "tool_result") => self.lexer.tally.add(tokens::PER_CALL),
             _ => {}
         }
         Ok(())

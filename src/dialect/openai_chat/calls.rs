@@ -58,10 +58,6 @@ const MAX_BYTES: usize = 32 << 20;
 // === impl Calls ===
 
 impl Calls {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// How many bytes of arguments are held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -78,7 +74,9 @@ impl Calls {
             Slot::At(at) => at,
             Slot::Repeat => return Ok(Taken::Added),
             Slot::New if self.list.len() >= MAX_CALLS => {
-                return Err(Fault::protocol(format!("the upstream's answer has more than {MAX_CALLS} tool calls")));
+                return Err(Fault::protocol(format!(
+                    "the upstream's answer has more than {MAX_CALLS} tool calls"
+                )));
             }
             Slot::New => {
                 self.list.push(Call { index: piece.index.0, ..Call::default() });
@@ -115,11 +113,9 @@ impl Calls {
     fn slot(&self, index: Option<u64>, id: &str, name: &str, arguments: &str) -> Slot {
         let known = match index {
             Some(_) => self.list.iter().rposition(|call| call.index == index),
-            None if !id.is_empty() => self
-                .list
-                .iter()
-                .rposition(|call| call.id == id)
-                .or_else(|| self.list.len().checked_sub(1).filter(|_| name.is_empty() && self.last_lacks_id())),
+            None if !id.is_empty() => self.list.iter().rposition(|call| call.id == id).or_else(|| {
+                self.list.len().checked_sub(1).filter(|_| name.is_empty() && self.last_lacks_id())
+            }),
             None => self.list.len().checked_sub(1),
         };
         let Some((at, call)) = known.and_then(|at| Some((at, self.list.get(at)?))) else { return Slot::New };

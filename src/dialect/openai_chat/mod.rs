@@ -8,9 +8,13 @@ mod calls;
 pub mod error;
 mod overflow;
 mod reasoning;
+pub mod rectify;
+pub mod request;
 pub mod response;
 pub mod stream;
 pub(crate) mod types;
 pub(crate) mod write;
 
+pub use rectify::{Rectify, rectify};
+pub use request::{RequestError, Target, Translated, Translation, from_messages};
 pub use stream::{Context, Reader};

@@ -76,7 +76,12 @@ impl Numbers {
         for (number, before, after) in numbers(text) {
             let precedes = |words: &[&str]| words.iter().any(|word| after.starts_with(word));
             let follows = |words: &[&str]| words.iter().any(|word| before.ends_with(word));
-            if precedes(&[" in the completion", " tokens for the completion", " in the output", " output tokens"]) {
+            if precedes(&[
+                " in the completion",
+                " tokens for the completion",
+                " in the output",
+                " output tokens",
+            ]) {
                 found.output = Some(number);
             } else if precedes(&[
                 " tokens from the input",
@@ -125,7 +130,10 @@ fn numbers(text: &str) -> impl Iterator<Item = (u64, &str, &str)> {
             let start = at + text.get(at..)?.find(|c: char| c.is_ascii_digit())?;
             let rest = text.get(start..)?;
             let is_part = |(nth, c): (usize, char)| {
-                let comma = c == ',' && rest.get(nth + 1..nth + 4).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+                let comma = c == ','
+                    && rest
+                        .get(nth + 1..nth + 4)
+                        .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
                 !(c.is_ascii_digit() || comma)
             };
             let len = rest.char_indices().find(|&pair| is_part(pair)).map_or(rest.len(), |(nth, _)| nth);
@@ -150,7 +158,9 @@ mod tests {
     #[test]
     fn the_figures_of_every_server_are_found() {
         assert_eq!(
-            of("This model's maximum context length is 128000 tokens. However, your messages resulted in 130512 tokens."),
+            of(
+                "This model's maximum context length is 128000 tokens. However, your messages resulted in 130512 tokens."
+            ),
             "prompt is too long: 130512 tokens > 128000 maximum"
         );
         assert_eq!(
@@ -162,25 +172,33 @@ mod tests {
             "prompt is too long: 1200000 tokens > 1048576 maximum"
         );
         assert_eq!(
-            of("Trying to keep the first 9632 tokens when context the overflows. However, the model is loaded with \
-                context length of only 4096 tokens, which is not enough."),
+            of(
+                "Trying to keep the first 9632 tokens when context the overflows. However, the model is loaded with \
+                context length of only 4096 tokens, which is not enough."
+            ),
             "prompt is too long: 9632 tokens > 4096 maximum"
         );
-        assert_eq!(of("Input is too long for requested model."), "prompt is too long: Input is too long for requested model.");
+        assert_eq!(
+            of("Input is too long for requested model."),
+            "prompt is too long: Input is too long for requested model."
+        );
         assert_eq!(of("temperature: range 0..1"), "");
     }
 
     #[test]
     fn an_output_that_is_too_large_is_told_apart() {
-        let vllm = of("Requested token count exceeds the model's maximum context length of 262144 tokens. You requested \
-            a total of 262462 tokens: 230462 tokens from the input messages and 32000 tokens for the completion.");
+        let vllm = of(
+            "Requested token count exceeds the model's maximum context length of 262144 tokens. You requested \
+            a total of 262462 tokens: 230462 tokens from the input messages and 32000 tokens for the completion.",
+        );
         assert_eq!(
             vllm,
             "input length and `max_tokens` exceed context limit: 230462 + 32000 > 262144, decrease input length or \
              `max_tokens` and try again"
         );
         assert_eq!(room(&vllm), Some(262_144 - 230_462));
-        let openrouter = of("This endpoint's maximum context length is 200000 tokens. However, you requested about \
+        let openrouter =
+            of("This endpoint's maximum context length is 200000 tokens. However, you requested about \
             210000 tokens (170000 of text input, 8000 of tool input, 32000 in the output).");
         assert!(openrouter.contains(": 178000 + 32000 > 200000,"), "{openrouter}");
     }

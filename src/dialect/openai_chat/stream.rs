@@ -17,8 +17,8 @@ use super::reasoning::{Details, ThinkTags};
 use super::types::{Choice, Chunk, Delta, Piece};
 use crate::dialect::carrier::Carrier;
 use crate::dialect::names::NameMap;
-use crate::dialect::table::{Replay, Variant};
 use crate::dialect::part::Flow;
+use crate::dialect::table::{Replay, Variant};
 use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, sse};
 
 /// What of the request a reader of the answer must know.
@@ -131,13 +131,13 @@ impl Reader {
 
     /// Takes the text of one chunk, or of a whole answer.
     pub(super) fn chunk(&mut self, data: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
-        let chunk: Chunk<'_> = match serde_json::from_str(data) {
-            Ok(chunk) => chunk,
-            Err(_) if data.starts_with('[') => return self.failed(data, sink),
-            Err(cause) => {
-                return Err(Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}")));
-            }
-        };
+        if data.starts_with('[') {
+            // Google's compatible endpoint sends its errors in a list.
+            return self.failed(data, sink);
+        }
+        let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|cause| {
+            Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}"))
+        })?;
         if let Some(usage) = chunk.usage.as_ref().and_then(|usage| usage.usage()) {
             self.usage = Some(usage);
         }
@@ -204,7 +204,8 @@ impl Reader {
             }
         }
         if let Some(function) = &delta.function_call {
-            let function = super::types::Function { name: function.name.clone(), arguments: function.arguments };
+            let function =
+                super::types::Function { name: function.name.clone(), arguments: function.arguments };
             let piece = super::types::CallPiece { function: Some(function), ..Default::default() };
             if self.calls.add(&piece)? == Taken::Stuck {
                 return self.stuck(sink);
@@ -329,7 +330,10 @@ impl Reader {
         // Groq says which call it refused: the client tells the model better than we can.
         if let Some((name, arguments)) = error::failed_generation(data) {
             let piece = super::types::CallPiece {
-                function: Some(super::types::Function { name: Some(name.into()), arguments: Some(&arguments) }),
+                function: Some(super::types::Function {
+                    name: Some(name.into()),
+                    arguments: Some(&arguments),
+                }),
                 ..Default::default()
             };
             self.calls = Calls::default();
@@ -379,7 +383,10 @@ impl Reader {
         let has_content = self.has_text || self.has_thought || !calls.is_empty();
         let stop = match reason.as_str() {
             "error" | "abort" | "network_error" => {
-                return Err(Fault::new(FaultKind::ServerError, format!("the upstream ended its answer with `{reason}`")));
+                return Err(Fault::new(
+                    FaultKind::ServerError,
+                    format!("the upstream ended its answer with `{reason}`"),
+                ));
             }
             "insufficient_system_resource" => {
                 return Err(Fault::new(FaultKind::Overloaded, "the upstream ran out of resources"));
@@ -462,3 +469,6 @@ impl Source for Reader {
 fn is_truthy(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "0")
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,7 +241,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pieces<'a> {
                 Ok(Pieces(if text.is_empty() { Vec::new() } else { vec![Piece::Text(Cow::Borrowed(text))] }))
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Pieces<'a>, E> {
-                Ok(Pieces(if text.is_empty() { Vec::new() } else { vec![Piece::Text(text.to_owned().into())] }))
+                Ok(Pieces(if text.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![Piece::Text(text.to_owned().into())]
+                }))
             }
             fn visit_unit<E: Error>(self) -> Result<Pieces<'a>, E> {
                 Ok(Pieces::default())

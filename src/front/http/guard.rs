@@ -32,7 +32,10 @@ impl Guard {
     fn refuses(&self, headers: &HeaderMap, authority: Option<&str>) -> Option<(StatusCode, &'static str)> {
         let host = authority.or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
         if self.token.is_none() && !host.is_some_and(|host| is_loopback(host_name(host))) {
-            return Some((StatusCode::FORBIDDEN, "the Host header must name this machine (localhost or 127.0.0.1)"));
+            return Some((
+                StatusCode::FORBIDDEN,
+                "the Host header must name this machine (localhost or 127.0.0.1)",
+            ));
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
         if let Some(origin) = origins.next() {
@@ -116,7 +119,8 @@ mod tests {
             assert!(refused(None, &[("host", "localhost"), ("origin", origin)]), "{origin}");
         }
         assert!(!refused(None, &[("host", "localhost"), ("origin", "http://localhost:3000")]));
-        let twice = [("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil.example")];
+        let twice =
+            [("host", "localhost"), ("origin", "http://localhost"), ("origin", "http://evil.example")];
         assert!(refused(None, &twice));
     }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{Shared, body, respond};
 use crate::config::secret::Key;
 use crate::dialect::head::BodyError;
-use crate::dialect::{Dialect, head, tokens};
+use crate::dialect::{Dialect, head};
 use crate::exchange::{Credential, Front, Request, RequestId};
 use crate::routing::Facts;
 
@@ -20,7 +20,7 @@ use crate::routing::Facts;
 pub async fn create(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&id, &parts, body).await {
+    match read(&daemon, &id, &parts, body).await {
         Ok(request) => respond::answer(daemon.exchange().run(request).await),
         Err(response) => *response,
     }
@@ -30,14 +30,14 @@ pub async fn create(State(daemon): State<Shared>, request: axum::extract::Reques
 pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&id, &parts, body).await {
+    match read(&daemon, &id, &parts, body).await {
         Ok(request) => respond::answer(daemon.exchange().count_tokens(request).await),
         Err(response) => *response,
     }
 }
 
 /// Reads a caller's request; what is wrong with it is answered here.
-async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
+async fn read(daemon: &Shared, id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
     let bytes = body::read(&parts.headers, body).await.map_err(|error| {
         let (status, kind) = error.status();
         Box::new(respond::failure(id, status, kind, &error.to_string()))
@@ -45,7 +45,8 @@ async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<
     let head = head::scan(&bytes).map_err(|error: BodyError| {
         Box::new(respond::failure(id, StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string()))
     })?;
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
+    let text =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
     let session = text("x-claude-code-session-id").or_else(|| head.session.as_deref().map(Arc::from));
     let facts = Facts {
         provider: text("x-cproxy-provider").map(crate::config::ProviderId),
@@ -61,7 +62,7 @@ async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<
         body: bytes,
         facts,
         headers: forwarded(&parts.headers),
-        credential: credential(&parts.headers),
+        credential: credential(&parts.headers, daemon),
         timeout: None,
         progress: None,
     })
@@ -84,24 +85,24 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
 fn matchable(headers: &HeaderMap) -> Vec<(Arc<str>, Arc<str>)> {
     let own = headers.iter().filter(|(name, _)| {
         let name = name.as_str();
-        name.starts_with("x-") && name != "x-api-key" && name != "x-cproxy-token" && !name.starts_with("x-stainless")
+        name.starts_with("x-")
+            && name != "x-api-key"
+            && name != "x-cproxy-token"
+            && !name.starts_with("x-stainless")
     });
-    own.filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?)))).collect()
+    own.filter_map(|(name, value)| Some((Arc::from(name.as_str()), Arc::from(value.to_str().ok()?))))
+        .collect()
 }
 
-/// The caller's own credential.
-fn credential(headers: &HeaderMap) -> Credential {
+/// The caller's own credential. The daemon's token is none: it must not leave this machine.
+fn credential(headers: &HeaderMap, daemon: &Shared) -> Credential {
+    let token = daemon.token();
     let take = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
+        if token.as_ref().is_some_and(|token| value.contains(token.expose())) {
+            return None;
+        }
         Some(Key::new("the caller's own", value))
     };
     Credential { api_key: take("x-api-key"), authorization: take("authorization") }
 }
-
-/// The estimate, as the API answers it.
-pub fn counted(tokens: u64) -> Vec<u8> {
-    format!("{{\"input_tokens\":{tokens}}}").into_bytes()
-}
-
-#[allow(unused_imports)]
-use tokens as _;

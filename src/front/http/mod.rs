@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use guard::Guard;
 
-use crate::actors::Daemon;
+use crate::front::Daemon;
 
 /// Most bytes of a request's body. Source: Anthropic API reference, "Errors" (request size limits).
 pub const MAX_BODY: usize = 32 << 20;
@@ -41,7 +41,10 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     let guard = Guard::new(daemon.token());
     let mut routes = Router::new()
         .route("/v1/messages", post(messages::create).fallback(respond::method_not_allowed))
-        .route("/v1/messages/count_tokens", post(messages::count_tokens).fallback(respond::method_not_allowed))
+        .route(
+            "/v1/messages/count_tokens",
+            post(messages::count_tokens).fallback(respond::method_not_allowed),
+        )
         .route("/v1/models", get(models::list).fallback(respond::method_not_allowed))
         .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
         .route("/health", get(admin::health).fallback(respond::method_not_allowed))

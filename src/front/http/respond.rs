@@ -23,7 +23,7 @@ pub fn answer(answer: Answer) -> Response {
 
 /// An error of the front's own.
 pub fn failure(id: &RequestId, status: StatusCode, kind: &'static str, message: &str) -> Response {
-    let mut response = Response::new(Body::from(error::caller(kind, message, &id.0)));
+    let mut response = Response::new(Body::from(error::caller(status, kind, message, &id.0).body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(value) = HeaderValue::from_str(&id.0) {

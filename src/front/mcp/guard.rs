@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 /// Why a handler gave no result of its own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ended {
-    /// The client cancelled the call, or left.
-    #[error("the call was cancelled by the client")]
+    /// The client cancelled the call or left, or the server stops.
+    #[error("the call was cancelled, by the client or because the proxy stops")]
     Cancelled,
     /// The limit passed.
     #[error("no result within {}", humantime::format_duration(*.0))]

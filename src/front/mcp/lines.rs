@@ -45,6 +45,8 @@ async fn copy(input: impl AsyncRead + Unpin, mut output: DuplexStream, most: usi
         if length <= most {
             line.extend_from_slice(part);
         } else {
+            // Of a line that is refused only its beginning is of use.
+            line.extend_from_slice(part.get(..HEAD).unwrap_or(part));
             line.truncate(HEAD);
         }
         input.consume(take);

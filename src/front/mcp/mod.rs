@@ -21,7 +21,7 @@ use crate::exchange::{Answer, Request, RequestId};
 
 mod args;
 mod body;
-// mod bridge;
+mod bridge;
 mod collect;
 mod compare;
 mod completion;
@@ -39,7 +39,7 @@ mod tools;
 mod transport;
 mod watch_status;
 
-// pub use bridge::{BridgeError, Upstream, bridge, bridge_stdio};
+pub use bridge::{BridgeError, Upstream, bridge, bridge_stdio};
 pub use server::Server;
 pub use sessions::Sessions;
 pub use transport::{HttpService, ServeError, http_service, serve_on, serve_stdio};

@@ -43,11 +43,6 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
     .collect()
 }
 
-/// Whether the address can change by itself, so that subscribing to it makes sense.
-pub(crate) fn can_change(uri: &str) -> bool {
-    uri.starts_with("cproxy://") && !uri.starts_with("cproxy://answers")
-}
-
 /// Reads a resource; `None` if there is none at this address.
 pub(crate) async fn read(shared: &Shared, uri: &str) -> Option<Value> {
     let daemon = &shared.daemon;
@@ -68,7 +63,7 @@ pub(crate) async fn read(shared: &Shared, uri: &str) -> Option<Value> {
                 json!(daemon.status().providers.into_iter().find(|provider| provider.name == name)?)
             } else if let Some(rest) = path.strip_prefix("answers/") {
                 let (id, from) = rest.split_once("?from=").unwrap_or((rest, "0"));
-                piece(id, &*shared.sessions.answer(id).await?, from.parse().ok()?)
+                piece(id, &shared.sessions.answer(id).await?, from.parse().ok()?)
             } else {
                 return None;
             }

@@ -12,6 +12,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, stdio_p
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::sessions::SSE_RETRY;
 use super::{Daemon, Server, Sessions, lines};
 
 /// The service to be nested at `/mcp`.
@@ -32,25 +33,30 @@ pub enum ServeError {
 }
 
 /// The service to be nested at `/mcp`. Sessions live in `sessions`, not in the service, so that a new one takes
-/// them over; `cancel` ends the streams that are open. `hosts` are names other than loopback's by which the
-/// daemon may be called, as `host` or `host:port`.
+/// them over; `cancel` ends the streams that are open. `port` is the listener's. `hosts` are names other than
+/// loopback's by which the daemon may be called, as `host` or `host:port`.
 ///
-/// Requests with an `Origin` (from web pages) are refused, as are foreign `Host`s.
+/// Requests under a foreign `Host` are refused, and requests of web pages (those with an `Origin`) that the
+/// daemon has not served itself.
 pub fn http_service(
     daemon: Arc<dyn Daemon>,
     sessions: Arc<Sessions>,
+    port: u16,
     hosts: &[String],
     cancel: CancellationToken,
 ) -> HttpService {
     let hosts = LOOPBACK.iter().map(|name| (*name).to_owned()).chain(hosts.iter().cloned());
+    let origins = ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("http://{name}:{port}"));
     let mut config = StreamableHttpServerConfig::default()
         .with_allowed_hosts(hosts)
+        .with_allowed_origins(origins)
         .enforce_origin_validation()
+        .with_sse_retry(Some(SSE_RETRY))
         .with_max_request_body_bytes(lines::MOST)
         .with_cancellation_token(cancel);
     config.session_store = Some(sessions.handshakes.clone());
     let manager = sessions.http.clone();
-    StreamableHttpService::new(move || Ok(Server::new(daemon.clone(), sessions.clone())), manager, config)
+    StreamableHttpService::new(move || Server::admit(daemon.clone(), sessions.clone()), manager, config)
 }
 
 /// Serves one client over this process's stdin and stdout until it leaves. Nothing else may write to stdout.

@@ -40,7 +40,7 @@ fn two_failures_and_a_success_do_not() {
     for _ in 0..2 {
         failure(&mut breaker, now);
         failure(&mut breaker, now);
-        for _ in 0..4 {
+        for _ in 0..5 {
             breaker.on(Success { probe: None }, now, 0);
         }
     }
@@ -121,6 +121,18 @@ fn what_the_upstream_asks_for_is_a_floor_and_bounded() {
     assert_eq!(breaker.on(less, now, 0).opened, None);
     let absurd = Failure { probe: None, retry_after: Some(Duration::MAX) };
     assert_eq!(breaker.on(absurd, now, 0).opened, Some(now + LONGEST_ASKED));
+}
+
+#[test]
+fn a_failed_probe_does_not_shorten_what_the_upstream_asked_for_meanwhile() {
+    let now = Instant::now();
+    let (mut breaker, until) = open(now);
+    let probe = breaker.on(Ask, until, 0).probe;
+    // An attempt from before it opened comes back late, with a long wait.
+    let late = Failure { probe: None, retry_after: Some(secs(600)) };
+    assert_eq!(breaker.on(late, until, 0).opened, Some(until + secs(600)));
+    let failed = breaker.on(Failure { probe, retry_after: None }, until + secs(1), 0);
+    assert_eq!(failed.opened, Some(until + secs(600)));
 }
 
 /// What a breaker does, said as plainly as can be: a list of all results, and counts over it.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, ProviderId};
+use crate::dialect::Head;
 
 fn config(text: &str) -> Config {
     toml::from_str(text).expect("the test's config is valid")
@@ -57,7 +58,7 @@ fn run_with(
     balance: &mut Balance,
 ) -> Plan {
     let now = Instant::now();
-    plan(&Inputs { facts, table, vital, affinity, now, draw: 7, explain: true }, balance)
+    plan(&Inputs { facts, table, vital, affinity, credential: true, now, draw: 7, explain: true }, balance)
 }
 
 /// A plan in words, as `cproxy explain` would say it.
@@ -121,7 +122,7 @@ fn a_model_name_with_a_slash_is_no_provider_where_that_provider_cannot_be_asked(
     };
     let table = Table::new(1, &config, keyless);
     insta::assert_snapshot!(words(&run(&table, &asking("openai/gpt-5.2"))), @r#"
-    + openrouter/openai/gpt-5.2: lists the model
+    + openrouter/openai/gpt-5.2: lists the model; tier 2
     + local/qwen3: the fallback provider
     - anthropic/openai/gpt-5.2: does not list the model
     - openai/openai/gpt-5.2: no key: OPENAI_API_KEY is not set
@@ -133,14 +134,14 @@ fn a_model_name_with_a_slash_is_no_provider_where_that_provider_cannot_be_asked(
 #[test]
 fn those_who_list_a_model_by_name_come_before_globs_and_in_tiers() {
     insta::assert_snapshot!(words(&run(&table(THREE), &asking("gpt-5.2"))), @r#"
-    + openai/gpt-5.2: lists the model
-    + openrouter/gpt-5.2: lists "gpt-*"
+    + openai/gpt-5.2: lists the model; tier 1
+    + openrouter/gpt-5.2: lists "gpt-*"; tier 2
     + local/qwen3: the fallback provider
     - anthropic/gpt-5.2: does not list the model
     "#);
     insta::assert_snapshot!(words(&run(&table(THREE), &asking("claude-sonnet-4-5"))), @r#"
-    + anthropic/claude-sonnet-4-5: lists the model
-    + openrouter/claude-sonnet-4-5: lists the model
+    + anthropic/claude-sonnet-4-5: lists the model; tier 1
+    + openrouter/claude-sonnet-4-5: lists the model; tier 2
     + local/qwen3: the fallback provider
     - openai/claude-sonnet-4-5: does not list the model
     "#);
@@ -257,17 +258,17 @@ fn who_cannot_serve_is_passed_over_and_who_may_not_comes_later() {
     let mut facts = asking("m");
     facts.head = Head { images: true, thinking: true, estimated_tokens: 2000, ..facts.head };
     insta::assert_snapshot!(words(&run(&table, &facts)), @r#"
-    + d/m: lists the model
-    + b/m: lists the model; behind others: not known to do reasoning
+    + d/m: lists the model; tier 9
+    + b/m: lists the model; tier 1; behind others: not known to do reasoning
     - a/m: does not do images
     - c/m: about 2000 tokens of input do not fit its window of 1000
     "#);
     facts.head.estimated_tokens = 900;
     facts.head.max_tokens = Some(500);
     insta::assert_snapshot!(words(&run(&table, &facts)), @r#"
-    + d/m: lists the model
-    + b/m: lists the model; behind others: not known to do reasoning
-    + c/m: lists the model; behind others: input and output together may exceed its context window
+    + d/m: lists the model; tier 9
+    + b/m: lists the model; tier 1; behind others: not known to do reasoning
+    + c/m: lists the model; tier 1; behind others: input and output together may exceed its context window
     - a/m: does not do images
     "#);
 }
@@ -291,33 +292,41 @@ fn who_is_blocked_for_a_while_is_asked_only_when_all_are() {
     let late = Some(now + Duration::from_secs(50));
     let facts = asking("m");
     let with = |vital: &dyn Fn(usize, &str) -> Vital| {
-        let inputs =
-            Inputs { facts: &facts, table: &table, vital, affinity: None, now, draw: 0, explain: true };
+        let inputs = Inputs {
+            facts: &facts,
+            table: &table,
+            vital,
+            affinity: None,
+            credential: true,
+            now,
+            draw: 0,
+            explain: true,
+        };
         words(&plan(&inputs, &mut Balance::default()))
     };
     insta::assert_snapshot!(with(&|row, _| Vital { open_until: soon.filter(|_| row == 0), ..well() }), @r#"
-    + b/m: lists the model
+    + b/m: lists the model; tier 1
     - a/m: its breaker is open for 5 s
     "#);
     insta::assert_snapshot!(with(&|row, _| {
         Vital { open_until: late.filter(|_| row == 0), embargo_until: soon.filter(|_| row == 1), ..well() }
     }), @r#"
-    + b/m: lists the model; asked to be left alone for 5 s: a last resort
-    + a/m: lists the model; its breaker is open for 50 s: a last resort
+    + b/m: lists the model; tier 1; asked to be left alone for 5 s: a last resort
+    + a/m: lists the model; tier 1; its breaker is open for 50 s: a last resort
     "#);
     insta::assert_snapshot!(with(&|row, _| Vital { headroom: row == 1, open: 2, ..well() }), @r#"
-    + b/m: lists the model
-    + a/m: lists the model; its rate limit is used up: a last resort
+    + b/m: lists the model; tier 1
+    + a/m: lists the model; tier 1; its rate limit is used up: a last resort
     "#);
     insta::assert_snapshot!(with(&|_, _| Vital::default()), @r#"
-    + a/m: lists the model; its health check fails: a last resort
-    + b/m: lists the model; its health check fails: a last resort
+    + a/m: lists the model; tier 1; its health check fails: a last resort
+    + b/m: lists the model; tier 1; its health check fails: a last resort
     "#);
     // A moment that has passed blocks nobody.
     let past = Some(now - Duration::from_secs(1));
     insta::assert_snapshot!(with(&|row, _| Vital { open_until: past, open: 4 * row as u32, ..well() }), @r#"
-    + a/m: lists the model
-    + b/m: lists the model; all its places are taken: a last resort
+    + a/m: lists the model; tier 1
+    + b/m: lists the model; tier 1; all its places are taken: a last resort
     "#);
 }
 
@@ -522,7 +531,7 @@ proptest! {
         let mut balance = Balance::default();
         for draw in draws {
             let inputs = Inputs {
-                facts: &facts, table: &table, vital: &vital, affinity: Some(&affinity), now, draw, explain: true,
+                facts: &facts, table: &table, vital: &vital, affinity: Some(&affinity), credential: true, now, draw, explain: true,
             };
             let plan = plan(&inputs, &mut balance);
             let chosen = targets(&plan);
@@ -541,7 +550,8 @@ proptest! {
                 prop_assert_eq!(&row.usable, &Usable::Ready);
                 prop_assert!(!candidate.target.model.is_empty());
                 prop_assert!(!(facts.head.images && row.capabilities.images == Some(false)));
-                prop_assert!(row.capabilities.context_window.is_none_or(|w| w >= facts.head.estimated_tokens));
+                prop_assert!(candidate.window.is_none_or(|w| w >= facts.head.estimated_tokens));
+                prop_assert_eq!(candidate.window, row.window(plan.wide_window));
             }
             if let Some(provider) = &facts.provider {
                 prop_assert!(plan.candidates.iter().all(|c| &c.target.provider == provider));
@@ -556,4 +566,105 @@ proptest! {
             prop_assert!(words(&plan).len() < 100_000);
         }
     }
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib routing::plan -- --ignored --nocapture"]
+#[allow(clippy::print_stdout)]
+fn how_long_a_plan_takes() {
+    let mut providers = String::new();
+    for name in ["a", "b", "c", "d"] {
+        providers +=
+            &format!("[providers.{name}]\nkind = \"openai\"\nmodels = [\"gpt-5.2\", \"claude-*\"]\n");
+    }
+    let table = table(&providers);
+    let mut balance = Balance::default();
+    let now = Instant::now();
+    for model in ["gpt-5.2", "claude-sonnet-4-5", "a/gpt-5.2"] {
+        let facts = asking(model);
+        let runs = 200_000;
+        let start = Instant::now();
+        for draw in 0..runs {
+            let vital = |_: usize, _: &str| well();
+            let inputs = Inputs {
+                facts: &facts,
+                table: &table,
+                vital: &vital,
+                affinity: None,
+                credential: true,
+                now,
+                draw,
+                explain: false,
+            };
+            std::hint::black_box(plan(&inputs, &mut balance));
+        }
+        println!("{model}: {:?} a plan", start.elapsed() / runs as u32);
+    }
+}
+
+#[test]
+fn a_plan_reads_as_a_page_and_a_plan_without_candidates_as_a_sentence() {
+    let text = format!(
+        r#"{THREE}
+        [[routing.rules]]
+        name = "subagents"
+        role = "subagent"
+        targets = ["openrouter/google/gemini-3-flash", "sonnet"]
+        effort = "low"
+    "#
+    );
+    let table = table(&text);
+    let mut facts = asking("claude-sonnet-4-5");
+    facts.agent = Some(Arc::from("agent-7"));
+    insta::assert_snapshot!(run(&table, &facts), @r#"
+    rule "subagents" matches
+    reasoning effort: low
+    1. openrouter/google/gemini-3-flash in openai-chat: target of rule "subagents"
+    2. anthropic/claude-sonnet-4-5 in anthropic: target of rule "subagents"
+    3. openrouter/anthropic/claude-sonnet-4.5 in openai-chat: target of rule "subagents"
+    4. local/qwen3 in openai-chat: the fallback provider
+    -  openai/claude-sonnet-4-5: not among those named for this request
+    "#);
+    insta::assert_snapshot!(run(&table, &asking("gpt-5.2")), @r#"
+    1. openai/gpt-5.2 in openai-chat: lists the model; tier 1
+    2. openrouter/gpt-5.2 in openai-chat: lists "gpt-*"; tier 2
+    3. local/qwen3 in openai-chat: the fallback provider
+    -  anthropic/gpt-5.2: does not list the model
+    "#);
+
+    let two = "[providers.a]\nkind = \"openai\"\n[providers.b]\nkind = \"anthropic\"\nauth = \"caller\"";
+    let keyless = |id: &ProviderId| match id.as_str() {
+        "a" => Usable::NoKey("OPENAI_API_KEY is not set".into()),
+        _ => Usable::Ready,
+    };
+    let table = Table::new(1, &config(two), keyless);
+    let facts = asking("claude-opus-4-6");
+    let inputs = Inputs {
+        facts: &facts,
+        table: &table,
+        vital: &|_, _| well(),
+        credential: false,
+        affinity: None,
+        now: Instant::now(),
+        draw: 0,
+        explain: false,
+    };
+    let nobody = plan(&inputs, &mut Balance::default());
+    insta::assert_snapshot!(nobody.nobody("claude-opus-4-6"), @r#"
+    no provider can serve "claude-opus-4-6" (b: it takes the caller's own credential, and the caller sent none; a: no key: OPENAI_API_KEY is not set)
+    "#);
+    let with = Inputs { credential: true, ..inputs };
+    assert_eq!(targets(&plan(&with, &mut Balance::default())), ["b/claude-opus-4-6"]);
+}
+
+#[test]
+fn the_suffix_for_a_million_tokens_widens_the_window_at_anthropic() {
+    let text = "[providers.a]\nkind = \"anthropic\"\ncapabilities = { context_window = 200000 }";
+    let table = table(text);
+    let mut facts = asking("claude-sonnet-4-5");
+    facts.head.estimated_tokens = 300_000;
+    assert!(run(&table, &facts).candidates.is_empty());
+    facts.head.model.push_str("[1m]");
+    let plan = run(&table, &facts);
+    assert_eq!(plan.candidates[0].window, Some(1_000_000));
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::time::Duration;
+
 use super::*;
 use crate::dialect::table::by_name;
 
@@ -26,7 +28,10 @@ fn every_envelope_gives_its_message() {
         (r#"[{"error":{"code":400,"message":"j","status":"INVALID_ARGUMENT"}}]"#, "j"),
         ("<html><head><title>502 Bad Gateway</title></head></html>", "502 Bad Gateway"),
         ("upstream connect error", "upstream connect error"),
-        (r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"error\":{\"message\":\"k\"}}"}}}"#, "Provider returned error: k"),
+        (
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"error\":{\"message\":\"k\"}}"}}}"#,
+            "Provider returned error: k",
+        ),
         ("", "generic answered 500 without a message"),
     ] {
         assert_eq!(fault(500, body).message, message, "{body}");
@@ -40,10 +45,22 @@ fn the_words_count_where_the_status_misleads() {
     assert_eq!(kind(429, r#"{"error":{"code":"insufficient_quota","message":"m"}}"#), FaultKind::Billing);
     assert_eq!(kind(400, r#"{"error":{"code":"model_not_found","message":"m"}}"#), FaultKind::ModelNotFound);
     assert_eq!(kind(500, r#"{"error":{"message":"tools param requires --jinja flag"}}"#), FaultKind::Caller);
-    assert_eq!(kind(403, r#"{"error":{"message":"flagged","metadata":{"reasons":["violence"]}}}"#), FaultKind::ContentPolicy);
-    assert_eq!(kind(413, r#"{"error":{"message":"Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 7012"}}"#), FaultKind::ContextLength);
+    assert_eq!(
+        kind(403, r#"{"error":{"message":"flagged","metadata":{"reasons":["violence"]}}}"#),
+        FaultKind::ContentPolicy
+    );
+    assert_eq!(
+        kind(
+            413,
+            r#"{"error":{"message":"Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 7012"}}"#
+        ),
+        FaultKind::ContextLength
+    );
     assert_eq!(kind(413, "Request Entity Too Large"), FaultKind::Caller);
-    assert_eq!(kind(500, r#"{"error":{"message":"The engine is currently overloaded"}}"#), FaultKind::Overloaded);
+    assert_eq!(
+        kind(500, r#"{"error":{"message":"The engine is currently overloaded"}}"#),
+        FaultKind::Overloaded
+    );
     assert_eq!(kind(522, ""), FaultKind::Overloaded);
     assert_eq!(kind(502, ""), FaultKind::ServerError);
     assert_eq!(kind(422, r#"{"detail":[{"msg":"x"}]}"#), FaultKind::Caller);
@@ -52,12 +69,16 @@ fn the_words_count_where_the_status_misleads() {
 #[test]
 fn the_wait_is_found_wherever_it_is_said() {
     let wait = |headers: &[(&'static str, &'static str)], body: &str| {
-        let headers = headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
+        let headers =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
         read(429, &headers.collect(), body.as_bytes(), by_name("generic").unwrap()).retry_after
     };
     let text = |text: &str| format!(r#"{{"error":{{"message":"{text}"}}}}"#);
     assert_eq!(wait(&[("retry-after", "7")], ""), Some(Duration::from_secs(7)));
-    assert_eq!(wait(&[("retry-after-ms", "1500"), ("retry-after", "2")], ""), Some(Duration::from_millis(1500)));
+    assert_eq!(
+        wait(&[("retry-after-ms", "1500"), ("retry-after", "2")], ""),
+        Some(Duration::from_millis(1500))
+    );
     assert_eq!(wait(&[], &text("Please try again in 1m2.5s. Visit")), Some(Duration::from_millis(62_500)));
     assert_eq!(wait(&[], &text("Please try again in 20 seconds")), Some(Duration::from_secs(20)));
     assert_eq!(wait(&[], &text("try again in 300ms.")), Some(Duration::from_millis(300)));
@@ -71,6 +92,7 @@ fn the_wait_is_found_wherever_it_is_said() {
 
 #[test]
 fn keys_are_not_repeated() {
-    let fault = fault(401, r#"{"error":{"message":"Incorrect API key provided: sk-abcdefghijklmnopqrstuvwxyz."}}"#);
+    let fault =
+        fault(401, r#"{"error":{"message":"Incorrect API key provided: sk-abcdefghijklmnopqrstuvwxyz."}}"#);
     assert!(!fault.message.contains("abcdef"), "{}", fault.message);
 }

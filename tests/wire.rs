@@ -1,0 +1,12 @@
+//! The dialects on recorded traffic. Each recording is read twice, by the crate and by a plain reader that shares
+//! nothing with it; both must say the same. Every stream is cut anew at random places and at every event.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+
+mod support;
+
+#[path = "wire/anthropic.rs"]
+mod anthropic;
+
+#[path = "wire/parts.rs"]
+mod parts;

@@ -1,0 +1,367 @@
+//! Streams of Anthropic upstreams, read into parts and written again for an Anthropic caller.
+
+use bytes::Bytes;
+use cproxy::dialect::anthropic::{MessageBuilder, Reader, StreamWriter, Watch};
+use cproxy::dialect::part::{Flow, Source};
+use cproxy::dialect::{Fault, Part, head, sse, tokens};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::support::grammar::{self, Summary};
+use crate::support::recordings::recordings;
+
+/// Feeds pieces through reader and writer; the bytes written, and how it ended.
+fn relay(pieces: &[&[u8]]) -> (Vec<u8>, Result<(), Fault>) {
+    let mut events = sse::Reader::new();
+    let mut reader = Reader::new();
+    let mut writer = StreamWriter::new("claude-asked-for", "msg_ours", 7);
+    let result = (|| {
+        for piece in pieces {
+            events.push(&Bytes::copy_from_slice(piece));
+            while let Some(event) = events.next()? {
+                if reader.event(event, &mut writer)? == Flow::Done {
+                    return Ok(());
+                }
+            }
+        }
+        if let Some(event) = events.finish()? {
+            reader.event(event, &mut writer)?;
+        }
+        reader.end(&mut writer)
+    })();
+    if let Err(fault) = &result {
+        writer.fail(fault, "req_1");
+    }
+    (writer.take().to_vec(), result)
+}
+
+/// How a pass-through sees the same bytes: the frames passed on, and how it ended.
+fn watch(pieces: &[&[u8]]) -> (Vec<u8>, Watch, Result<(), Fault>) {
+    let mut frames = sse::Frames::new();
+    let mut events = sse::Reader::new();
+    let mut watch = Watch::new();
+    let mut out = Vec::new();
+    let result = (|| {
+        for piece in pieces {
+            let piece = Bytes::copy_from_slice(piece);
+            events.push(&piece);
+            out.extend_from_slice(&frames.push(piece)?);
+            while let Some(event) = events.next()? {
+                watch.event(event)?;
+            }
+        }
+        watch.end()
+    })();
+    (out, watch, result)
+}
+
+/// What a recording says, by a reader of the test's own: splits at blank lines, folds the JSON. A second
+/// `message_start` voids the block in progress.
+#[derive(Debug, Default, PartialEq)]
+struct Plain {
+    text: String,
+    thinking: Vec<(String, String)>,
+    redacted: Vec<String>,
+    calls: Vec<(String, String, Value)>,
+    others: Vec<Value>,
+    stop: Value,
+    sequence: Value,
+    explanation: Value,
+    input: u64,
+    cached: u64,
+    created: u64,
+    output: u64,
+}
+
+fn plain(recording: &str) -> Plain {
+    let mut plain = Plain::default();
+    let mut open: Option<(Value, String)> = None;
+    for event in recording.replace("\r\n", "\n").split("\n\n") {
+        let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).collect();
+        let Ok(data) = serde_json::from_str::<Value>(data.trim()) else { continue };
+        let usage = if data["type"] == "message_start" { &data["message"]["usage"] } else { &data["usage"] };
+        for (field, into) in [
+            ("input_tokens", &mut plain.input),
+            ("cache_read_input_tokens", &mut plain.cached),
+            ("cache_creation_input_tokens", &mut plain.created),
+            ("output_tokens", &mut plain.output),
+        ] {
+            if let Some(count) = usage[field].as_u64() {
+                *into = count;
+            }
+        }
+        let delta = &data["delta"];
+        match data["type"].as_str().unwrap_or_default() {
+            "message_start" => open = None,
+            "content_block_start" => open = Some((data["content_block"].clone(), String::new())),
+            "content_block_delta" => {
+                let (block, input) = open.as_mut().unwrap();
+                let mut append = |field: &str, piece: &Value| {
+                    let old = block[field].as_str().unwrap_or_default().to_owned();
+                    block[field] = Value::from(old + piece.as_str().unwrap());
+                };
+                match delta["type"].as_str().unwrap() {
+                    "text_delta" => append("text", &delta["text"]),
+                    "thinking_delta" => append("thinking", &delta["thinking"]),
+                    "signature_delta" => append("signature", &delta["signature"]),
+                    "compaction_delta" => append("content", &delta["content"]),
+                    "input_json_delta" => input.push_str(delta["partial_json"].as_str().unwrap()),
+                    "citations_delta" | "from_the_future" => {}
+                    other => panic!("the plain reader doesn't know {other}"),
+                }
+            }
+            "content_block_stop" => {
+                let (mut block, input) = open.take().unwrap();
+                if !input.is_empty() {
+                    block["input"] = serde_json::from_str(&input).unwrap();
+                }
+                let text = |field: &str| block[field].as_str().unwrap_or_default().to_owned();
+                match block["type"].as_str().unwrap() {
+                    "text" => plain.text.push_str(&text("text")),
+                    "thinking" => plain.thinking.push((text("thinking"), text("signature"))),
+                    "redacted_thinking" => plain.redacted.push(text("data")),
+                    "tool_use" => plain.calls.push((text("id"), text("name"), block["input"].clone())),
+                    _ => plain.others.push(block),
+                }
+            }
+            "message_delta" => {
+                plain.stop = delta["stop_reason"].clone();
+                plain.sequence = delta["stop_sequence"].clone();
+                plain.explanation = delta["stop_details"]["explanation"].clone();
+            }
+            _ => {}
+        }
+    }
+    plain
+}
+
+fn said(summary: &Summary) -> Plain {
+    let (stop, sequence, details) = summary.stop.clone().unwrap();
+    let count = |field: &str| summary.usage[field].as_u64().unwrap();
+    Plain {
+        text: summary.texts.concat(),
+        thinking: summary.thinking.clone(),
+        redacted: summary.redacted.clone(),
+        calls: summary.calls.iter().map(|c| (c.id.clone(), c.name.clone(), c.input.clone())).collect(),
+        others: summary.blocks.clone(),
+        stop: stop.into(),
+        sequence,
+        explanation: details["explanation"].clone(),
+        input: count("input_tokens"),
+        cached: count("cache_read_input_tokens"),
+        created: count("cache_creation_input_tokens"),
+        output: count("output_tokens"),
+    }
+}
+
+fn streams() -> Vec<(String, Vec<u8>)> {
+    let mut streams = recordings("anthropic", ".response.sse");
+    streams.push(("of our own".to_owned(), OWN.as_bytes().to_vec()));
+    streams
+}
+
+/// A stream with what matters, for places without recordings.
+const OWN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_up\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n\
+: a comment\n\n\
+event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n\
+event: ping\ndata: {\"type\": \"ping\"}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"höm 漢 😀\"}}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"c2ln\"}}\n\n\
+event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
+event: content_block_start\r\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\r\n\r\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello\\n\\\"w\\u00f6rld\\\"\"}}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"from_the_future\",\"x\":1}}\n\n\
+event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n\
+event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,\"content_block\":{\"type\":\"tool_use\",\"id\":\"toolu_1\",\"name\":\"look\",\"input\":{}}}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\"}}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"a\\\": [1, 2\"}}\n\n\
+event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"]}\"}}\n\n\
+event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n\
+event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":3,\"content_block\":{\"type\":\"tool_use\",\"id\":\"toolu_2\",\"name\":\"none\",\"input\":{}}}\n\n\
+event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\n\
+event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":31}}\n\n\
+event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_stream_read_and_written_again_says_the_same() {
+    for (name, bytes) in streams() {
+        let (out, result) = relay(&[&bytes]);
+        assert!(result.is_ok(), "{name}: {result:?}");
+        let summary = grammar::check(&out).unwrap_or_else(|what| panic!("{name}: {what}"));
+        assert!(summary.ended_well && summary.error.is_none(), "{name}");
+        assert_eq!(summary.model, "claude-asked-for");
+        assert_eq!(said(&summary), plain(&text(&bytes)), "{name}");
+    }
+}
+
+#[test]
+fn a_stream_built_into_one_message_says_the_same() {
+    for (name, bytes) in streams() {
+        let mut events = sse::Reader::new();
+        events.push(&Bytes::from(bytes.clone()));
+        let (mut reader, mut builder) =
+            (Reader::new(), MessageBuilder::new("claude-asked-for", "msg_ours", 7));
+        let mut parts: Vec<Part<'static>> = Vec::new();
+        let mut again = Reader::new();
+        while let Some(event) = events.next().unwrap() {
+            reader.event(event, &mut builder).unwrap();
+            again.event(event, &mut parts).unwrap();
+        }
+        let message = builder.finish().unwrap();
+        let json: Value = serde_json::from_slice(&message).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let plain = plain(&text(&bytes));
+        let of = |kind: &str, field: &str| -> Vec<Value> {
+            let blocks = json["content"].as_array().unwrap().iter();
+            blocks.filter(|block| block["type"] == kind).map(|block| block[field].clone()).collect()
+        };
+        let texts: String = of("text", "text").iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(texts, plain.text, "{name}");
+        assert_eq!(of("tool_use", "input"), plain.calls.iter().map(|c| c.2.clone()).collect::<Vec<_>>());
+        assert_eq!(
+            of("thinking", "signature"),
+            plain.thinking.iter().map(|t| json!(t.1)).collect::<Vec<_>>()
+        );
+        assert_eq!(json["stop_reason"], plain.stop, "{name}");
+        assert_eq!(json["usage"]["output_tokens"], plain.output, "{name}");
+
+        // Read as a whole message it gives the same parts as the stream gave, but for joined pieces.
+        let mut whole: Vec<Part<'static>> = Vec::new();
+        cproxy::dialect::anthropic::response::read(&message, &mut whole).unwrap();
+        assert_eq!(whole.last(), parts.last(), "{name}");
+    }
+}
+
+#[test]
+fn however_a_stream_is_cut_the_answer_is_the_same() {
+    let seed =
+        std::env::var("CPROXY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("CPROXY_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    for (name, bytes) in streams() {
+        let (whole, _) = relay(&[&bytes]);
+        let (passed, _, _) = watch(&[&bytes]);
+        for round in 0..8 {
+            let count = if round == 0 { bytes.len() } else { rng.random_range(1..60) };
+            let mut cuts: Vec<usize> = match round {
+                0 => (0..=bytes.len()).collect(), // byte by byte: inside characters, between CR and LF
+                _ => (0..count).map(|_| rng.random_range(0..=bytes.len())).collect(),
+            };
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+            assert!(relay(&pieces).0 == whole, "{name}, seed {seed}, round {round}");
+            assert!(watch(&pieces).0 == passed, "{name}, seed {seed}, round {round}");
+        }
+    }
+}
+
+/// The places just behind each blank line, and one in the middle of each event.
+fn ends(bytes: &[u8]) -> Vec<usize> {
+    let mut ends = vec![0];
+    for at in 1..bytes.len() {
+        let blank = bytes[..at].ends_with(b"\n\n") || bytes[..at].ends_with(b"\n\r\n");
+        if blank {
+            ends.push(at);
+            ends.push((at + 25).min(bytes.len() - 3));
+        }
+    }
+    ends
+}
+
+#[test]
+fn a_cut_stream_never_ends_well() {
+    for (name, bytes) in streams() {
+        let stop = text(&bytes).rfind("event: message_stop").unwrap();
+        for end in ends(&bytes).into_iter().filter(|end| *end <= stop + 40.min(bytes.len() - stop - 1)) {
+            // A `message_stop` that lacks no more than its blank line is whole.
+            if text(&bytes[..end]).contains("{\"type\":\"message_stop\"") {
+                continue;
+            }
+            let (out, result) = relay(&[&bytes[..end]]);
+            let summary = grammar::check(&out).unwrap_or_else(|what| panic!("{name} at {end}: {what}"));
+            assert!(result.is_err() && !summary.ended_well, "{name} at {end}");
+            assert!(summary.error.is_some() && summary.stop.is_none(), "{name} at {end}");
+
+            let (passed, watch, result) = watch(&[&bytes[..end]]);
+            assert!(result.is_err() && !watch.ended_well(), "{name} at {end}");
+            assert!(bytes.starts_with(&passed));
+        }
+    }
+}
+
+#[test]
+fn what_is_passed_on_is_seen_as_it_is() {
+    for (name, bytes) in streams() {
+        let (out, watch, result) = watch(&[&bytes]);
+        assert!(result.is_ok() && watch.ended_well() && !watch.block_open(), "{name}");
+        assert_eq!(out, bytes, "{name}");
+        let plain = plain(&text(&bytes));
+        let usage = watch.usage().unwrap();
+        assert_eq!((usage.input, usage.output), (plain.input, plain.output), "{name}");
+        assert_eq!((usage.cache_read, usage.cache_creation), (plain.cached, plain.created), "{name}");
+        assert!(watch.has_output() || plain.text.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn estimates_are_near_what_was_counted() {
+    for (name, request) in recordings("anthropic", ".request.json") {
+        let stem = name.trim_end_matches(".request.json");
+        let counted = recordings("anthropic", "").into_iter().find_map(|(other, body)| {
+            let answer = other.strip_prefix(stem)?.starts_with(".response").then_some(body)?;
+            let text = text(&answer);
+            let (_, after) = text.split_once("\"input_tokens\":")?;
+            let digits = after.trim_start();
+            digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse::<u64>().ok()
+        });
+        let Some(counted) = counted else { continue };
+        let estimate = tokens::estimate(&request);
+        println!("{stem}: counted {counted}, estimated {estimate}");
+        assert!(estimate > 0);
+        // What the vendor adds for its own tools (search, MCP, citations) stands in no body.
+        let own_tools = ["websearch", "mcp_connector", "citations"].iter().any(|kind| stem.starts_with(kind));
+        if !own_tools {
+            let off = (estimate as f64 - counted as f64).abs();
+            assert!(off <= 0.2 * counted as f64 || off <= 10.0, "{stem}: {estimate} for {counted}");
+        }
+    }
+}
+
+#[test]
+fn recorded_requests_have_a_head() {
+    for (name, request) in recordings("anthropic", ".request.json") {
+        let head = head::scan(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json: Value = serde_json::from_slice(&request).unwrap();
+        assert_eq!(head.model, json["model"], "{name}");
+        assert_eq!(head.images, name.starts_with("image_in_tool_result"), "{name}");
+        assert_eq!(head.documents, name.starts_with("citations"), "{name}");
+        assert_eq!(head.tools as usize, json["tools"].as_array().map_or(0, Vec::len), "{name}");
+    }
+}
+
+#[test]
+fn recorded_answers_that_are_whole_are_read() {
+    for (name, body) in recordings("anthropic", ".response.json") {
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        let summary = cproxy::dialect::anthropic::response::usage_of(&body);
+        if json["type"] != "message" {
+            assert!(summary.is_err(), "{name}");
+            continue;
+        }
+        let summary = summary.unwrap();
+        assert_eq!(json["usage"]["output_tokens"], summary.usage.unwrap().output, "{name}");
+        let mut builder = MessageBuilder::new(json["model"].as_str().unwrap(), "msg_ours", 7);
+        cproxy::dialect::anthropic::response::read(&body, &mut builder).unwrap();
+        let again: Value = serde_json::from_slice(&builder.finish().unwrap()).unwrap();
+        assert_eq!(again["stop_reason"], json["stop_reason"], "{name}");
+        let kinds = |json: &Value| -> Vec<Value> {
+            json["content"].as_array().unwrap().iter().map(|block| block["type"].clone()).collect()
+        };
+        assert_eq!(kinds(&again).len(), kinds(&json).len(), "{name}");
+    }
+}
