@@ -70,6 +70,8 @@ fn record(id: &str) -> Record {
         fault: None,
         cached: false,
         attempts: vec![attempt],
+        route: String::new(),
+        healed: Vec::new(),
         queue: Duration::ZERO,
         first_byte: None,
         first_output: None,
@@ -85,7 +87,9 @@ fn write_until_killed(path: &str) {
         let slot = Slot::new("root/ledger");
         let cell = Arc::new(LedgerCell::new(Some(path.into()), &Config::default()));
         let root = Root(slot, cell.clone());
-        Actor::spawn(None, Supervisor::new(root, Slot::new("root"), Arc::new(Random::seeded(1))), ()).await.unwrap();
+        Actor::spawn(None, Supervisor::new(root, Slot::new("root"), Arc::new(Random::seeded(1))), ())
+            .await
+            .unwrap();
         let process = std::process::id();
         for n in 0u64.. {
             let id = format!("{process}-{n}");
@@ -113,7 +117,8 @@ fn a_kill_loses_less_than_the_last_second() {
     if let Ok(path) = std::env::var(CHILD) {
         return write_until_killed(&path);
     }
-    let kills: u64 = std::env::var("CPROXY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4);
+    let kills: u64 =
+        std::env::var("CPROXY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.sqlite3");
     let mut checked = 0;

@@ -16,11 +16,25 @@ const CANARY: &str = "sk-ant-api03-c4n4ryQ7wE9rT2yU5iO8pA1sD3fG6hJ";
 
 fn attempt(provider: &str, ended: Ended, usage: Option<Usage>) -> Attempt {
     let kind = ProviderKind::Anthropic;
-    Attempt { provider: provider.into(), kind, model: "claude-opus-4-1".into(), ended, usage, took: Duration::ZERO }
+    Attempt {
+        provider: provider.into(),
+        kind,
+        model: "claude-opus-4-1".into(),
+        ended,
+        usage,
+        took: Duration::ZERO,
+    }
 }
 
 fn record() -> Record {
-    let usage = Usage { input: 1000, cache_read: 5, cache_creation: 6, output: 100, thinking: Some(7), estimated: false };
+    let usage = Usage {
+        input: 1000,
+        cache_read: 5,
+        cache_creation: 6,
+        output: 100,
+        thinking: Some(7),
+        estimated: false,
+    };
     Record {
         id: "req_1".into(),
         began: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
@@ -35,6 +49,8 @@ fn record() -> Record {
             attempt("first", Ended::Fault(FaultKind::Overloaded), None),
             attempt("second", Ended::Ok, Some(usage)),
         ],
+        route: "first/claude-opus-4-1: overloaded, second/claude-opus-4-1: ok".into(),
+        healed: vec!["thinking", "tools"],
         queue: Duration::from_millis(3),
         first_byte: Some(Duration::from_millis(40)),
         first_output: Some(Duration::from_millis(50)),
@@ -47,7 +63,8 @@ fn record() -> Record {
 fn the_log_tells_the_story_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log/cproxy.log");
-    let logging = Logging { format: LogFormat::Json, file: Some(path.clone()), responses: true, ..Logging::default() };
+    let logging =
+        Logging { format: LogFormat::Json, file: Some(path.clone()), responses: true, ..Logging::default() };
     let running = logs::init(&logging);
     let cell = LedgerCell::new(None, &Config::default());
     cell.record(record());
@@ -61,7 +78,8 @@ fn the_log_tells_the_story_and_no_secret() {
     assert!(logs::set_level("no=such=filter").unwrap_err().contains("neither a level nor a filter"));
 
     let actor: Arc<str> = "root/router".into();
-    let panicked = std::panic::catch_unwind(|| panics::within(&actor, || panic!("could not read {CANARY}\nat all")));
+    let panicked =
+        std::panic::catch_unwind(|| panics::within(&actor, || panic!("could not read {CANARY}\nat all")));
     assert!(panicked.is_err() && panics::count() == 1);
     let _ = std::panic::catch_unwind(|| panic!("outside"));
 
@@ -90,7 +108,7 @@ fn the_log_tells_the_story_and_no_secret() {
         "level": "INFO", "request": "req_1", "front": "messages", "session": "line\nbreak", "model": "opus",
         "provider": "second", "upstream_model": "claude-opus-4-1", "attempts": 2, "outcome": "ok",
         "route": "first/claude-opus-4-1: overloaded, second/claude-opus-4-1: ok", "queue_ms": 3, "first_byte_ms": 40,
-        "first_output_ms": 50, "total_ms": 800, "overhead_us": 95, "input": 1000, "cache_read": 5,
+        "first_output_ms": 50, "total_ms": 800, "healed": "thinking,tools", "overhead_us": 95, "input": 1000, "cache_read": 5,
         "cache_creation": 6, "output": 100, "thinking": 7, "began": "2023-11-14T22:13:20.000Z",
     });
     for (name, value) in expected.as_object().unwrap() {

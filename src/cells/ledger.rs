@@ -81,6 +81,12 @@ pub struct Reservation {
 // === impl LedgerCell ===
 
 impl LedgerCell {
+    /// The ledger that this config asks for. Touches no file yet.
+    pub fn of(config: &Config) -> LedgerCell {
+        let ledger = &config.ledger;
+        LedgerCell::new(ledger.file.clone().filter(|_| ledger.enabled), config)
+    }
+
     /// A ledger that is kept at `path`, or in memory alone. Touches no file yet.
     pub fn new(path: Option<PathBuf>, config: &Config) -> LedgerCell {
         let cell = LedgerCell {
@@ -237,7 +243,9 @@ impl LedgerCell {
     /// Usage and cost so far, what has ended a moment ago included. Blocks; for a blocking task.
     pub fn report(&self, query: Query) -> Result<Report, String> {
         let Some(path) = &self.path else {
-            return Err("usage is not kept ([ledger] enabled = false)".to_owned());
+            return Err(
+                "usage is not kept ([ledger] enabled = false, or no home directory to keep it in)".to_owned()
+            );
         };
         self.fold();
         self.write()?;
@@ -250,7 +258,9 @@ impl LedgerCell {
         let mut warnings = trouble.past.clone();
         if let Some(reason) = &trouble.now {
             let waiting = lock(&self.book).unwritten.len();
-            warnings.push(format!("the ledger can't be written: {reason}; {waiting} requests are kept in memory"));
+            warnings.push(format!(
+                "the ledger can't be written: {reason}; {waiting} requests are kept in memory"
+            ));
         }
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {

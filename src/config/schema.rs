@@ -452,7 +452,8 @@ pub struct Faults {
 pub struct Ledger {
     /// Whether usage is kept on disk.
     pub enabled: bool,
-    /// The database; by default in the platform's place for state.
+    /// The database; by default `cproxy/ledger.sqlite3` in the user's folder for state (`XDG_STATE_HOME`, else
+    /// `~/.local/state`).
     pub file: Option<PathBuf>,
 }
 

@@ -178,9 +178,12 @@ fn others(config: &Config, check: &mut Check<'_, '_>) {
         check.report(&logging.key("max_size"), "less than 64KiB: files would be set aside all the time");
     }
     let budgets = &config.budgets;
-    for (key, budget) in
-        [("day", budgets.day), ("month", budgets.month), ("session", budgets.session), ("agent", budgets.agent)]
-    {
+    for (key, budget) in [
+        ("day", budgets.day),
+        ("month", budgets.month),
+        ("session", budgets.session),
+        ("agent", budgets.agent),
+    ] {
         let path = KeyPath::of(["budgets"]).key(key);
         for (mark, dollars) in [("warn", budget.warn), ("stop", budget.stop)] {
             if dollars.is_some_and(|dollars| !dollars.is_finite() || !(0.0..=1e9).contains(&dollars)) {

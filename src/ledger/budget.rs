@@ -184,7 +184,8 @@ impl Budgets {
 
     /// What deserves a person's attention.
     pub fn warnings(&self) -> Vec<String> {
-        let periods = [(Scope::Day, self.limits.day, self.day), (Scope::Month, self.limits.month, self.month)];
+        let periods =
+            [(Scope::Day, self.limits.day, self.day), (Scope::Month, self.limits.month, self.month)];
         let passed = |budget: Budget, spent: i64| {
             let reached = |limit: Option<f64>| limit.filter(|limit| spent >= micros(*limit));
             reached(budget.stop).or(reached(budget.warn))
@@ -194,12 +195,17 @@ impl Budgets {
             .filter_map(|(scope, budget, period)| {
                 let spent = period.spent.all();
                 let limit = passed(budget, spent)?;
-                Some(format!("spent {} {scope}; the budget's mark is {}", Money(&spent), Money(&micros(limit))))
+                Some(format!(
+                    "spent {} {scope}; the budget's mark is {}",
+                    Money(&spent),
+                    Money(&micros(limit))
+                ))
             })
             .collect();
-        for (scope, budget, spent) in
-            [(Scope::Session, self.limits.session, &self.sessions), (Scope::Agent, self.limits.agent, &self.agents)]
-        {
+        for (scope, budget, spent) in [
+            (Scope::Session, self.limits.session, &self.sessions),
+            (Scope::Agent, self.limits.agent, &self.agents),
+        ] {
             let over = spent.values().filter(|spent| passed(budget, spent.all()).is_some()).count();
             if over > 0 {
                 warnings.push(format!("{over} past the budget {scope}"));

@@ -1,7 +1,6 @@
 //! What a request leaves behind. Made by its own task when it has ended, in a few hundred bytes; the log line,
 //! the ledger's rows and the metrics are all made from it later, by others.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -32,6 +31,10 @@ pub struct Record {
     pub cached: bool,
     /// All that was tried, in order; those that were not even admitted are among them.
     pub attempts: Vec<Attempt>,
+    /// The same as a story, for people: `openrouter/x: rate_limited, anthropic/y: ok`.
+    pub route: String,
+    /// What was mended in the request on the way.
+    pub healed: Vec<&'static str>,
     /// How long it waited for places at providers.
     pub queue: Duration,
     /// From its begin to the headers of the upstream that served it.
@@ -124,17 +127,6 @@ impl Record {
         })
     }
 
-    /// The story of its attempts: `openrouter/x: rate_limited, anthropic/y: ok`.
-    pub fn route(&self) -> String {
-        let mut route = String::new();
-        for attempt in &self.attempts {
-            let comma = if route.is_empty() { "" } else { ", " };
-            let Attempt { provider, model, ended, .. } = attempt;
-            let _ = write!(route, "{comma}{provider}/{model}: {}", ended.as_str());
-        }
-        route
-    }
-
     /// The record with its costs by these prices.
     pub fn price(self, prices: &Prices) -> Priced {
         let cost = |attempt: &Attempt| {
@@ -207,7 +199,10 @@ impl Ended {
                 | FaultKind::ContextLength
                 | FaultKind::Caller
                 | FaultKind::Timeout(Phase::Connect) => true,
-                FaultKind::Timeout(_) | FaultKind::Network | FaultKind::ContentPolicy | FaultKind::Protocol => false,
+                FaultKind::Timeout(_)
+                | FaultKind::Network
+                | FaultKind::ContentPolicy
+                | FaultKind::Protocol => false,
             },
         }
     }

@@ -140,7 +140,8 @@ impl Store {
         let since = query.since.map_or(0, millis_since_1970);
         let column = query.by.column();
         // What was passed over cost nothing and used nothing; it would only add providers that did no work.
-        let from = "FROM requests r LEFT JOIN attempts a ON a.request = r.key AND a.admitted WHERE r.at >= ?1";
+        let from =
+            "FROM requests r LEFT JOIN attempts a ON a.request = r.key AND a.admitted WHERE r.at >= ?1";
         let order = match query.by {
             By::Day => "1 DESC", // so that the limit keeps the last days
             _ => "cost DESC NULLS LAST, tokens DESC, requests DESC, 1",
@@ -166,8 +167,16 @@ impl Store {
     pub fn spent(&self, before: SystemTime) -> Result<Vec<Spent>, StoreError> {
         let mut spent = Vec::new();
         let queries = [
-            (Scope::Day, "NULL", "strftime('%Y-%m-%d', r.at / 1000, 'unixepoch') = strftime('%Y-%m-%d', ?1 / 1000, 'unixepoch')"),
-            (Scope::Month, "NULL", "strftime('%Y-%m', r.at / 1000, 'unixepoch') = strftime('%Y-%m', ?1 / 1000, 'unixepoch')"),
+            (
+                Scope::Day,
+                "NULL",
+                "strftime('%Y-%m-%d', r.at / 1000, 'unixepoch') = strftime('%Y-%m-%d', ?1 / 1000, 'unixepoch')",
+            ),
+            (
+                Scope::Month,
+                "NULL",
+                "strftime('%Y-%m', r.at / 1000, 'unixepoch') = strftime('%Y-%m', ?1 / 1000, 'unixepoch')",
+            ),
             (Scope::Session, "r.session", "r.session IS NOT NULL"),
             (Scope::Agent, "r.agent", "r.agent IS NOT NULL"),
         ];
@@ -281,7 +290,7 @@ impl From<&Priced> for Recent {
             session: record.session.as_deref().map(str::to_owned),
             agent: record.agent.as_deref().map(str::to_owned),
             model: record.model.to_string(),
-            route: record.route(),
+            route: record.route.clone(),
             outcome: record.outcome.as_str(),
             fault: record.fault.map(|fault| fault.as_str()),
             cached: record.cached,

@@ -70,7 +70,9 @@ pub enum StoreError {
         reason: String,
     },
     /// A later version of cproxy made it.
-    #[error("{path}: the ledger was made by a later version of cproxy (schema {found}, this one knows {known}); update cproxy, or name another file in [ledger] file")]
+    #[error(
+        "{path}: the ledger was made by a later version of cproxy (schema {found}, this one knows {known}); update cproxy, or name another file in [ledger] file"
+    )]
     Newer {
         /// Where it is.
         path: PathBuf,
@@ -96,7 +98,10 @@ impl Store {
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         prepare(path).map_err(|error| StoreError::io(path, &error))?;
         let open = || {
-            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let connection = Connection::open_with_flags(
+                path,
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )?;
             connection.busy_timeout(Duration::from_secs(2))?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -135,7 +140,9 @@ impl Store {
         let (connection, version) = opened.map_err(|error| StoreError::of(path, &error))?;
         match version {
             0 => Ok(None), // made, and nothing in it yet
-            version if version > known() => Err(StoreError::Newer { path: path.to_owned(), found: version, known: known() }),
+            version if version > known() => {
+                Err(StoreError::Newer { path: path.to_owned(), found: version, known: known() })
+            }
             _ => Ok(Some(Store { connection, path: path.to_owned() })),
         }
     }
@@ -144,9 +151,12 @@ impl Store {
     fn migrate(&mut self) -> Result<(), StoreError> {
         let path = self.path.clone();
         let wrap = |error| StoreError::of(&path, &error);
-        let transaction =
-            self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(wrap)?;
-        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
+        let transaction = self
+            .connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(wrap)?;
+        let found: i64 =
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
         if found > known() {
             return Err(StoreError::Newer { path, found, known: known() });
         }
@@ -281,8 +291,11 @@ fn prepare(path: &Path) -> std::io::Result<()> {
 
 /// Moves a broken database out of the way, its companion files with it; gives back its new name.
 pub fn set_aside(path: &Path, now: SystemTime) -> std::io::Result<PathBuf> {
-    let stamp: String =
-        humantime::format_rfc3339_seconds(now).to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    let stamp: String = humantime::format_rfc3339_seconds(now)
+        .to_string()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
     let beside = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
@@ -316,7 +329,9 @@ impl StoreError {
         let path = path.to_owned();
         let missing_table = || {
             let text = error.to_string();
-            text.contains("no such table") || text.contains("no such column") || text.contains("already exists")
+            text.contains("no such table")
+                || text.contains("no such column")
+                || text.contains("already exists")
         };
         let reason = match code(error) {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -326,9 +341,15 @@ impl StoreError {
                 return StoreError::Corrupt { path, reason: error.to_string() };
             }
             Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => "no permission to write; give it, or name another file in [ledger] file".to_owned(),
-            Some(ErrorCode::CannotOpen) => "the ledger can't be opened; check the folder and its permissions".to_owned(),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program holds the ledger locked".to_owned(),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                "no permission to write; give it, or name another file in [ledger] file".to_owned()
+            }
+            Some(ErrorCode::CannotOpen) => {
+                "the ledger can't be opened; check the folder and its permissions".to_owned()
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "another program holds the ledger locked".to_owned()
+            }
             _ => error.to_string(),
         };
         StoreError::Unusable { path, reason }
@@ -336,7 +357,9 @@ impl StoreError {
 
     fn io(path: &Path, error: &std::io::Error) -> StoreError {
         let reason = match error.kind() {
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => "no permission to write; give it, or name another file in [ledger] file".to_owned(),
+            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                "no permission to write; give it, or name another file in [ledger] file".to_owned()
+            }
             std::io::ErrorKind::StorageFull => "the disk is full; make room".to_owned(),
             _ => error.to_string(),
         };

@@ -37,6 +37,8 @@ fn record(id: &str, began: SystemTime, attempts: Vec<Attempt>) -> Record {
         fault: None,
         cached: false,
         attempts,
+        route: String::new(),
+        healed: Vec::new(),
         queue: Duration::from_micros(1500),
         first_byte: None,
         first_output: Some(Duration::from_millis(300)),
@@ -57,7 +59,8 @@ fn prices() -> Prices {
 }
 
 fn write(path: &Path, records: Vec<Record>) {
-    let priced: Vec<Arc<Priced>> = records.into_iter().map(|record| Arc::new(record.price(&prices()))).collect();
+    let priced: Vec<Arc<Priced>> =
+        records.into_iter().map(|record| Arc::new(record.price(&prices()))).collect();
     Store::open(path).unwrap().write(&priced).unwrap();
 }
 
@@ -79,7 +82,10 @@ fn usage_is_added_up_by_provider_and_by_day() {
 
     let by_provider = report::read(&path, Query { by: By::Provider, ..Query::default() }).unwrap();
     let [a, b] = &by_provider.lines[..] else { panic!("{by_provider:?}") };
-    assert_eq!((a.key.as_deref(), a.requests, a.attempts, a.input, a.output), (Some("a"), 2, 2, 2_000_000, 100_000));
+    assert_eq!(
+        (a.key.as_deref(), a.requests, a.attempts, a.input, a.output),
+        (Some("a"), 2, 2, 2_000_000, 100_000)
+    );
     assert_eq!((a.cost_usd, a.cost_unknown), (Some(3.0), 0));
     assert_eq!((b.key.as_deref(), b.requests, b.attempts, b.failures), (Some("b"), 1, 1, 1));
     assert_eq!(by_provider.total.requests, 2);
@@ -95,13 +101,20 @@ fn usage_is_added_up_by_provider_and_by_day() {
 fn an_unknown_cost_is_unknown_and_not_nothing() {
     let dir = dir();
     let path = dir.path().join("l");
-    write(&path, vec![
-        record("r1", noon(0), vec![attempt("b", "m", Ended::Ok, usage(10, 10))]),
-        record("r2", noon(0), vec![attempt("a", "known", Ended::Ok, None)]),
-        record("r3", noon(0), vec![attempt("a", "known", Ended::Fault(FaultKind::Timeout(Phase::Headers)), None)]),
-        record("r4", noon(0), vec![attempt("a", "known", Ended::Fault(FaultKind::Overloaded), None)]),
-        record("r5", noon(0), vec![attempt("a", "free", Ended::Left, None)]),
-    ]);
+    write(
+        &path,
+        vec![
+            record("r1", noon(0), vec![attempt("b", "m", Ended::Ok, usage(10, 10))]),
+            record("r2", noon(0), vec![attempt("a", "known", Ended::Ok, None)]),
+            record(
+                "r3",
+                noon(0),
+                vec![attempt("a", "known", Ended::Fault(FaultKind::Timeout(Phase::Headers)), None)],
+            ),
+            record("r4", noon(0), vec![attempt("a", "known", Ended::Fault(FaultKind::Overloaded), None)]),
+            record("r5", noon(0), vec![attempt("a", "free", Ended::Left, None)]),
+        ],
+    );
     let report = report::read(&path, Query { by: By::Model, ..Query::default() }).unwrap();
     let line = |key: &str| report.lines.iter().find(|line| line.key.as_deref() == Some(key)).unwrap();
     assert_eq!((line("m").cost_usd, line("m").cost_unknown, line("m").cost()), (None, 1, "?".to_owned()));
@@ -148,7 +161,10 @@ fn garbage_is_told_from_a_lack_of_permission() {
     std::fs::write(&garbage, "this is no database, and long enough to have a header ".repeat(100)).unwrap();
     assert!(Store::open(&garbage).unwrap_err().is_corrupt());
     let aside = set_aside(&garbage, noon(0)).unwrap();
-    assert!(!garbage.exists() && aside.to_string_lossy().ends_with("garbage.corrupt-20241004T120000Z"), "{aside:?}");
+    assert!(
+        !garbage.exists() && aside.to_string_lossy().ends_with("garbage.corrupt-20241004T120000Z"),
+        "{aside:?}"
+    );
     std::fs::write(&garbage, "again").unwrap();
     assert_ne!(set_aside(&garbage, noon(0)).unwrap(), aside);
 
@@ -175,7 +191,8 @@ fn the_database_is_for_its_owner_alone() {
 fn what_budgets_begin_with_is_what_was_spent_in_their_time() {
     let dir = dir();
     let path = dir.path().join("l");
-    let dollar = |id: &str, day| record(id, noon(day), vec![attempt("a", "known", Ended::Ok, usage(1_000_000, 0))]);
+    let dollar =
+        |id: &str, day| record(id, noon(day), vec![attempt("a", "known", Ended::Ok, usage(1_000_000, 0))]);
     // The 4th, the 5th and the 30th of a month, and the 1st of the next.
     write(&path, vec![dollar("r1", 0), dollar("r2", 1), dollar("r3", 26), dollar("r4", 28)]);
     let spent = |before| {
@@ -185,19 +202,13 @@ fn what_budgets_begin_with_is_what_was_spent_in_their_time() {
     use super::budget::Scope;
     let a_moment = Duration::from_secs(1);
     let session = |cost| (Scope::Session, Some("s1".to_owned()), cost);
-    assert_eq!(spent(noon(1) + a_moment), [(Scope::Day, None, 1_000_000), (Scope::Month, None, 2_000_000), session(2_000_000)]);
-    assert_eq!(spent(noon(28) + a_moment), [(Scope::Day, None, 1_000_000), (Scope::Month, None, 1_000_000), session(4_000_000)]);
+    assert_eq!(
+        spent(noon(1) + a_moment),
+        [(Scope::Day, None, 1_000_000), (Scope::Month, None, 2_000_000), session(2_000_000)]
+    );
+    assert_eq!(
+        spent(noon(28) + a_moment),
+        [(Scope::Day, None, 1_000_000), (Scope::Month, None, 1_000_000), session(4_000_000)]
+    );
     assert_eq!(spent(noon(0)), []);
-}
-
-#[test]
-fn the_place_follows_the_config_then_xdg_then_home() {
-    let variables = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    let default = Ledger::default();
-    let home = ("HOME", "/home/u");
-    assert_eq!(place(&default, &variables(&[home])), Path::new("/home/u/.local/state/cproxy/ledger.sqlite3"));
-    assert_eq!(place(&default, &variables(&[home, ("XDG_STATE_HOME", "/s")])), Path::new("/s/cproxy/ledger.sqlite3"));
-    assert!(place(&default, &variables(&[home, ("XDG_STATE_HOME", "relative")])).starts_with("/home/u"));
-    let named = Ledger { file: Some("/x/y".into()), ..Ledger::default() };
-    assert_eq!(place(&named, &variables(&[home])), Path::new("/x/y"));
 }

@@ -38,7 +38,8 @@ pub fn init(config: &Logging) -> Logs {
     let mut guards = Vec::new();
     let mut dropped = Vec::new();
     let mut thread = |writer: Box<dyn io::Write + Send>| -> NonBlocking {
-        let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log").finish(writer);
+        let (writer, guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log").finish(writer);
         dropped.push(writer.error_counter());
         guards.push(guard);
         writer
@@ -89,7 +90,8 @@ fn change(change: impl FnOnce(&mut Logging)) -> Result<(), String> {
     let mut config = running.config.lock().unwrap_or_else(PoisonError::into_inner);
     let mut changed = config.clone();
     change(&mut changed);
-    let new = filter(&changed).map_err(|error| format!("\"{}\" is neither a level nor a filter: {error}", changed.level))?;
+    let new = filter(&changed)
+        .map_err(|error| format!("\"{}\" is neither a level nor a filter: {error}", changed.level))?;
     running.filter.reload(new).map_err(|error| error.to_string())?;
     *config = changed;
     Ok(())
@@ -102,7 +104,8 @@ pub fn warnings() -> Vec<String> {
     if failed > 0 {
         warnings.push(format!("{failed} lines could not be written to the log file (is the disk full?)"));
     }
-    let dropped: usize = RUNNING.get().map_or(0, |running| running.dropped.iter().map(ErrorCounter::dropped_lines).sum());
+    let dropped: usize =
+        RUNNING.get().map_or(0, |running| running.dropped.iter().map(ErrorCounter::dropped_lines).sum());
     if dropped > 0 {
         warnings.push(format!("{dropped} lines of the log were dropped, since writing them was too slow"));
     }
@@ -136,4 +139,9 @@ fn filter(config: &Logging) -> Result<EnvFilter, tracing_subscriber::filter::Par
 
 fn is_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// The n-th file that was set aside for a log file: `FILE.1` is the youngest.
+pub fn rotated(path: &std::path::Path, n: u32) -> std::path::PathBuf {
+    rotate::numbered(path, n)
 }

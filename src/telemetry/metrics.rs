@@ -64,12 +64,26 @@ const SECONDS: [f64; 14] =
 
 /// The bounds which the conventions advise for tokens.
 const TOKENS: [f64; 14] = [
-    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0,
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
     67_108_864.0,
 ];
 
-const OVERHEAD_MICROS: [f64; 14] =
-    [20.0, 50.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0, 1000.0, 2000.0, 5000.0, 10_000.0, 50_000.0, 100_000.0];
+const OVERHEAD_MICROS: [f64; 14] = [
+    20.0, 50.0, 100.0, 150.0, 200.0, 300.0, 500.0, 750.0, 1000.0, 2000.0, 5000.0, 10_000.0, 50_000.0,
+    100_000.0,
+];
 
 const QUEUE: [f64; 10] = [0.0001, 0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -88,7 +102,8 @@ impl Metrics {
             self.overhead.add(&OVERHEAD_MICROS, overhead.as_secs_f64() * 1e6);
         }
         for (attempt, cost) in record.attempts.iter().zip(&priced.costs) {
-            let counted = self.attempts.entry((attempt.provider.as_str().into(), attempt.ended.as_str())).or_default();
+            let counted =
+                self.attempts.entry((attempt.provider.as_str().into(), attempt.ended.as_str())).or_default();
             *counted += 1;
             if !matches!(attempt.ended, Ended::NotAdmitted(_)) {
                 self.served(attempt, &known).add(attempt, *cost);
@@ -216,7 +231,8 @@ impl Served {
         let Some(usage) = &attempt.usage else { return };
         self.input.add(&TOKENS, usage.total_input() as f64);
         self.output.add(&TOKENS, usage.output as f64);
-        let new = [usage.input, usage.cache_read, usage.cache_creation, usage.output, usage.thinking.unwrap_or(0)];
+        let new =
+            [usage.input, usage.cache_read, usage.cache_creation, usage.output, usage.thinking.unwrap_or(0)];
         for (sum, new) in self.tokens.iter_mut().zip(new) {
             *sum = sum.saturating_add(new);
         }
@@ -314,4 +330,3 @@ impl Page {
         }
     }
 }
-

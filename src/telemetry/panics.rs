@@ -49,7 +49,8 @@ pub fn shown(text: &str) -> String {
 fn report(panic: &PanicHookInfo<'_>) {
     COUNT.fetch_add(1, Ordering::Relaxed);
     let text = panic.payload_as_str().unwrap_or("no text");
-    let actor = ACTOR.try_with(|actor| actor.try_borrow().ok().and_then(|actor| actor.clone())).ok().flatten();
+    let actor =
+        ACTOR.try_with(|actor| actor.try_borrow().ok().and_then(|actor| actor.clone())).ok().flatten();
     let thread = std::thread::current();
     tracing::error!(
         target: "cproxy::panic",

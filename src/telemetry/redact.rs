@@ -105,7 +105,8 @@ fn is_scheme(word: &str) -> bool {
 
 /// A truth value, a null or a small number after a sensitive name is no credential.
 fn is_literal(word: &str) -> bool {
-    matches!(word, "true" | "false" | "null" | "none" | "None") || (word.len() <= 7 && word.bytes().all(|b| b.is_ascii_digit()))
+    matches!(word, "true" | "false" | "null" | "none" | "None")
+        || (word.len() <= 7 && word.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether a credential may follow. Counts of tokens are none.

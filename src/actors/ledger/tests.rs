@@ -39,7 +39,8 @@ impl Overseer for Root {
 async fn start(path: PathBuf) -> (Arc<Slot<LedgerMessage>>, Arc<LedgerCell>) {
     let slot = Slot::new("root/ledger");
     let cell = Arc::new(LedgerCell::new(Some(path), &Config::default()));
-    let supervisor = Supervisor::new(Root(slot.clone(), cell.clone()), Slot::new("root"), Arc::new(Random::seeded(1)));
+    let supervisor =
+        Supervisor::new(Root(slot.clone(), cell.clone()), Slot::new("root"), Arc::new(Random::seeded(1)));
     Actor::spawn(None, supervisor, ()).await.unwrap();
     (slot, cell)
 }
@@ -56,6 +57,8 @@ fn record(id: &str) -> Record {
         fault: None,
         cached: false,
         attempts: Vec::new(),
+        route: String::new(),
+        healed: Vec::new(),
         queue: Duration::ZERO,
         first_byte: None,
         first_output: None,

@@ -27,6 +27,8 @@ fn record(id: &str) -> Record {
             usage: Some(usage),
             took: Duration::from_millis(70),
         }],
+        route: String::new(),
+        healed: Vec::new(),
         queue: Duration::ZERO,
         first_byte: None,
         first_output: Some(Duration::from_millis(50)),
@@ -93,7 +95,8 @@ fn a_corrupt_ledger_is_set_aside_and_no_new_record_is_lost() {
     assert_eq!(cell.report(Query::default()).unwrap().total.requests, 1);
     let warning = cell.warnings().join("\n");
     assert!(warning.contains("corrupt") && warning.contains("set aside"), "{warning}");
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(names.iter().any(|name| name.to_string_lossy().contains(".corrupt-")), "{names:?}");
 }
 

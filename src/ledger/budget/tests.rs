@@ -86,7 +86,9 @@ fn months_are_those_of_the_calendar() {
         let time = humantime::parse_rfc3339(&format!("{date}T00:00:00Z")).unwrap();
         i64::try_from(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400).unwrap()
     };
-    for (last, first) in [("2024-02-29", "2024-03-01"), ("2025-12-31", "2026-01-01"), ("2026-01-31", "2026-02-01")] {
+    for (last, first) in
+        [("2024-02-29", "2024-03-01"), ("2025-12-31", "2026-01-01"), ("2026-01-31", "2026-02-01")]
+    {
         assert_eq!(month(day(last)) + 1, month(day(first)), "{last}");
     }
     assert_eq!(month(day("2026-01-01")), month(day("2026-01-31")));
