@@ -28,6 +28,8 @@ pub enum Rectify {
     DropDocuments,
     /// Leave `strict` out.
     NotStrict,
+    /// Write tools' schemas with the few keywords that all servers know.
+    StripSchemas,
     /// Make system messages within the conversation text of the user.
     SystemAsUserText,
 }
@@ -119,6 +121,7 @@ impl Rectify {
             Rectify::DropDocuments => "documents",
             Rectify::SystemAsUserText => "system-position",
             Rectify::NotStrict => "strict-schema",
+            Rectify::StripSchemas => "tool-schemas",
             Rectify::EffortAtMost(_) => "effort",
         }
     }
@@ -196,6 +199,23 @@ fn of_refusal(fault: &Fault, translated: &Translated) -> Option<Rectify> {
     if (param.ends_with("strict") || has("'strict'") || has("strict")) && (is_refused(&text) || has("schema"))
     {
         return Some(Rectify::NotStrict);
+    }
+    let keyword = [
+        "additionalproperties",
+        "propertynames",
+        "exclusiveminimum",
+        "$ref",
+        "$defs",
+        "anyof",
+        "oneof",
+        "const",
+    ]
+    .iter()
+    .any(|keyword| has(keyword));
+    if has("invalid schema")
+        || (keyword && (has("schema") || has("function_declarations") || is_refused(&text)))
+    {
+        return Some(Rectify::StripSchemas);
     }
     if !is_refused(&text) && envelope.code != "unsupported_parameter" && envelope.code != "unsupported_value"
     {
