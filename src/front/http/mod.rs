@@ -7,6 +7,7 @@ mod admin;
 mod body;
 mod guard;
 mod messages;
+pub mod metrics;
 mod models;
 mod respond;
 
