@@ -12,9 +12,14 @@ use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
 use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
-use crate::dialect::openai_chat::{self, request::Translation};
+use crate::dialect::openai_chat::request::{Translated, Translation};
+use crate::dialect::openai_chat::{self, Rectify};
 use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, head};
 use crate::routing::{Candidate, Plan};
+
+/// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
+/// Source: Anthropic docs, "Context windows".
+const WIDE_WINDOW: &str = "context-1m-2025-08-07";
 
 /// What becomes of a request for a candidate.
 pub enum Outgoing {
@@ -28,8 +33,8 @@ pub enum Outgoing {
 pub enum Reading {
     /// The caller's dialect: as it is.
     Same,
-    /// Chat Completions.
-    Chat(Box<openai_chat::stream::Context>),
+    /// Chat Completions; the request as it was written says how.
+    Chat(Box<Translated>, Box<openai_chat::stream::Context>),
 }
 
 /// Makes the request for a candidate.
@@ -38,17 +43,18 @@ pub fn outgoing(
     candidate: &Candidate,
     plan: &Plan,
     lease: &Lease,
+    learned: &[Rectify],
 ) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
     let (path, body, reading) = match candidate.dialect {
         Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
         Dialect::OpenAiChat => {
-            let target = chat_target(request, candidate, plan, setup);
+            let target = chat_target(request, candidate, plan, setup, learned);
             match openai_chat::request::from_messages(&request.body, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
-                    let context = translated.context(&target);
-                    ("/chat/completions", translated.body, Reading::Chat(Box::new(context)))
+                    let context = Box::new(translated.context(&target));
+                    ("/chat/completions", translated.body.clone(), Reading::Chat(translated, context))
                 }
             }
         }
@@ -92,6 +98,7 @@ fn chat_target<'a>(
     candidate: &'a Candidate,
     plan: &'a Plan,
     setup: &'a Setup,
+    learned: &'a [Rectify],
 ) -> openai_chat::request::Target<'a> {
     let can = &setup.config.capabilities;
     openai_chat::request::Target {
@@ -100,6 +107,7 @@ fn chat_target<'a>(
         max_output_tokens: can.max_output_tokens,
         images: can.images,
         documents: can.documents,
+        rectified: learned,
         input_estimate: request.facts.head.estimated_tokens,
         ..openai_chat::request::Target::new(&candidate.target.model, setup.variant)
     }
@@ -118,9 +126,12 @@ fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> R
     if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     }
-    if dialect == Dialect::Anthropic && plan.wide_window {
-        // The caller's `[1m]` names the window, not the model (Anthropic docs, "Context windows").
-        headers.append("anthropic-beta", HeaderValue::from_static("context-1m-2025-08-07"));
+    let names_window = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains(WIDE_WINDOW));
+    if dialect == Dialect::Anthropic
+        && plan.wide_window
+        && !headers.get_all("anthropic-beta").iter().any(names_window)
+    {
+        headers.append("anthropic-beta", HeaderValue::from_static(WIDE_WINDOW));
     }
     if setup.config.kind == ProviderKind::Openrouter {
         headers.insert("x-title", HeaderValue::from_static("cproxy"));
@@ -173,7 +184,7 @@ impl Reading {
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
             Reading::Same => anthropic::error::read(status, headers, body),
-            Reading::Chat(context) => {
+            Reading::Chat(_, context) => {
                 openai_chat::error::read(status.as_u16(), headers, body, context.variant)
             }
         }
@@ -183,7 +194,7 @@ impl Reading {
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
         match self {
             Reading::Same => Box::new(PassThrough::new()),
-            Reading::Chat(context) => {
+            Reading::Chat(_, context) => {
                 let source = openai_chat::stream::Reader::new((**context).clone());
                 let writer = StreamWriter::new(
                     &request.facts.head.model,
@@ -195,16 +206,37 @@ impl Reading {
         }
     }
 
-    /// A whole answer, in the caller's dialect.
-    pub fn whole(&self, request: &Request, body: Bytes) -> Result<(Bytes, Report), Fault> {
+    /// The change to the request that a refusal asks for.
+    pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
-            Reading::Same => {
-                let summary = anthropic::response::usage_of(&body)?;
-                Ok((body, Report { usage: summary.usage, stop: summary.stop }))
+            Reading::Same => None,
+            Reading::Chat(translated, _) => openai_chat::rectify(fault, translated, known),
+        }
+    }
+
+    /// What was left out of the request, and what was mended in it.
+    pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
+        match self {
+            Reading::Same => (&[], &[]),
+            Reading::Chat(translated, _) => (&translated.dropped, &translated.healed),
+        }
+    }
+
+    /// A whole answer, in the caller's dialect; as a stream's bytes, if the caller asked for a stream.
+    pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
+        match self {
+            Reading::Same if !request.facts.head.stream => {
+                let summary = anthropic::response::usage_of(body)?;
+                Ok((body.clone(), Report { usage: summary.usage, stop: summary.stop }))
             }
-            Reading::Chat(context) => {
+            Reading::Same => {
                 let mut sink = Whole::new(request);
-                openai_chat::response::read(&body, (**context).clone(), &mut sink)?;
+                anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Chat(_, context) => {
+                let mut sink = Whole::new(request);
+                openai_chat::response::read_any(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
         }
@@ -213,12 +245,6 @@ impl Reading {
 
 /// Parts that are already at hand, as a whole answer or as a stream's bytes.
 pub fn write(request: &Request, parts: Vec<Part<'static>>) -> Result<(Bytes, Report), Fault> {
-    if request.facts.head.stream {
-        let head = &request.facts.head;
-        let mut writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
-        parts.into_iter().for_each(|part| writer.part(part));
-        return Ok((writer.take(), Report::default()));
-    }
     let mut whole = Whole::new(request);
     parts.into_iter().for_each(|part| whole.part(part));
     whole.finish()
@@ -229,25 +255,39 @@ fn message_id(request: &Request) -> String {
     format!("msg_{}", request.id.0.trim_start_matches("req_"))
 }
 
-/// Builds a whole message, and notes how it ended.
+/// Writes an answer that is at hand as a whole, and notes how it ended.
 struct Whole {
-    builder: MessageBuilder,
+    writer: Writer,
     report: Report,
+}
+
+/// As the caller wants it.
+enum Writer {
+    Message(MessageBuilder),
+    Stream(StreamWriter),
 }
 
 impl Whole {
     fn new(request: &Request) -> Whole {
         let head = &request.facts.head;
-        Whole {
-            builder: MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens),
-            report: Report::default(),
-        }
+        let (model, id, estimate) = (&head.model, message_id(request), head.estimated_tokens);
+        let writer = if head.stream {
+            Writer::Stream(StreamWriter::new(model, &id, estimate))
+        } else {
+            Writer::Message(MessageBuilder::new(model, &id, estimate))
+        };
+        Whole { writer, report: Report::default() }
     }
 
     fn finish(self) -> Result<(Bytes, Report), Fault> {
-        let body =
-            self.builder.finish().ok_or_else(|| Fault::protocol("the upstream's answer has no end"))?;
-        Ok((body, self.report))
+        let body = match self.writer {
+            Writer::Message(builder) => builder.finish(),
+            Writer::Stream(mut writer) => Some(writer.take()),
+        };
+        match (body, &self.report.stop) {
+            (Some(body), Some(_)) => Ok((body, self.report)),
+            _ => Err(Fault::protocol("the upstream's answer has no end")),
+        }
     }
 }
 
@@ -256,6 +296,9 @@ impl Sink for Whole {
         if let Part::End { stop, usage } = &part {
             self.report = Report { usage: *usage, stop: Some(stop.clone()) };
         }
-        self.builder.part(part);
+        match &mut self.writer {
+            Writer::Message(builder) => builder.part(part),
+            Writer::Stream(writer) => writer.part(part),
+        }
     }
 }
