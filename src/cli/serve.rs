@@ -109,8 +109,12 @@ impl Running {
         let token = token::of(&server)?;
         let cell = listener.map(ListenerCell::new).unwrap_or_default();
         let port = cell.address().map_or(server.port, |at| at.port());
+        // A bench whose faults repeat should not differ in anything else.
+        let faults = loaded.config.faults.clone();
+        let random = if faults.enabled { Random::seeded(faults.seed) } else { Random::unforeseen() };
         let directory =
-            Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
+            Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), random));
+        crate::actors::faults::arm_file(&directory, &faults)?;
         let changes = Arc::new(watch::Sender::new(0));
         let daemon = Arc::new(Daemon::new(directory.clone(), changes.clone(), token));
         let sessions = Arc::new(mcp::Sessions::default());
@@ -145,6 +149,11 @@ impl Running {
     /// What outlives MCP connections.
     pub fn sessions(&self) -> &Arc<mcp::Sessions> {
         &self.sessions
+    }
+
+    /// Resolves with the reason when the tree has given up.
+    pub async fn failed(&self) -> String {
+        self.tree.failed().await
     }
 
     /// Stops the tree.

@@ -14,7 +14,7 @@ use crate::runtime::{Interrupt, Interruption, clock};
 /// Injects faults by the rules that are armed. Survives every actor.
 #[derive(Debug)]
 pub struct Injector {
-    seed: u64,
+    seed: AtomicU64,
     armed: ArcSwap<Vec<Arc<Armed>>>,
     ids: AtomicU64,
     fired: AtomicU64,
@@ -55,7 +55,12 @@ pub struct Shown {
 impl Injector {
     /// An injector without rules.
     pub fn new(seed: u64) -> Injector {
-        Injector { seed, armed: ArcSwap::default(), ids: AtomicU64::new(0), fired: AtomicU64::new(0) }
+        Injector { seed: AtomicU64::new(seed), armed: ArcSwap::default(), ids: AtomicU64::new(0), fired: AtomicU64::new(0) }
+    }
+
+    /// Draws by another seed from now on.
+    pub fn reseed(&self, seed: u64) {
+        self.seed.store(seed, Ordering::Relaxed);
     }
 
     /// Arms rules behind those that are armed already; gives back their numbers.
@@ -123,7 +128,7 @@ impl Injector {
         let now = clock::now();
         armed.iter().find_map(|armed| {
             let fault = hit(&armed.rule)?;
-            if !armed.fires(self.seed, now) {
+            if !armed.fires(self.seed.load(Ordering::Relaxed), now) {
                 return None;
             }
             self.fired.fetch_add(1, Ordering::Relaxed);
