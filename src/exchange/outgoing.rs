@@ -12,9 +12,8 @@ use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
 use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
-use crate::dialect::openai_chat::request::{Translated, Translation};
-use crate::dialect::openai_chat::{self, Rectify};
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, head};
+use crate::dialect::openai_chat::{self, Context, Rectify, Translated, Translation};
+use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, head, openai_responses};
 use crate::routing::{Candidate, Plan};
 
 /// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
@@ -34,7 +33,9 @@ pub enum Reading {
     /// The caller's dialect: as it is.
     Same,
     /// Chat Completions; the request as it was written says how.
-    Chat(Box<Translated>, Box<openai_chat::stream::Context>),
+    Chat(Box<Translated>, Box<Context>),
+    /// Responses; likewise.
+    Responses(Box<Translated>, Box<Context>),
 }
 
 /// Makes the request for a candidate.
@@ -49,8 +50,8 @@ pub fn outgoing(
     let (path, body, reading) = match candidate.dialect {
         Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
         Dialect::OpenAiChat => {
-            let target = chat_target(request, candidate, plan, setup, learned);
-            match openai_chat::request::from_messages(&request.body, &target)? {
+            let target = translation_target(request, candidate, plan, setup, learned);
+            match openai_chat::from_messages(&request.body, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
@@ -58,7 +59,17 @@ pub fn outgoing(
                 }
             }
         }
-        other => {
+        Dialect::OpenAiResponses => {
+            let target = translation_target(request, candidate, plan, setup, learned);
+            match openai_responses::from_messages(&request.body, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = Box::new(translated.context(&target));
+                    ("/responses", translated.body.clone(), Reading::Responses(translated, context))
+                }
+            }
+        }
+        other @ Dialect::Gemini => {
             let message = format!("{} does not speak {} yet", setup.id, other.as_str());
             return Err(Fault::new(FaultKind::ModelNotFound, message));
         }
@@ -92,16 +103,16 @@ fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
     }
 }
 
-/// What the translation to Chat Completions must know of the target.
-fn chat_target<'a>(
+/// What a translation must know of its target.
+fn translation_target<'a>(
     request: &'a Request,
     candidate: &'a Candidate,
     plan: &'a Plan,
     setup: &'a Setup,
     learned: &'a [Rectify],
-) -> openai_chat::request::Target<'a> {
+) -> openai_chat::Target<'a> {
     let can = &setup.config.capabilities;
-    openai_chat::request::Target {
+    openai_chat::Target {
         session: request.facts.session.as_deref(),
         effort: plan.effort.as_deref(),
         max_output_tokens: can.max_output_tokens,
@@ -109,7 +120,7 @@ fn chat_target<'a>(
         documents: can.documents,
         rectified: learned,
         input_estimate: request.facts.head.estimated_tokens,
-        ..openai_chat::request::Target::new(&candidate.target.model, setup.variant)
+        ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
 }
 
@@ -184,7 +195,7 @@ impl Reading {
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
             Reading::Same => anthropic::error::read(status, headers, body),
-            Reading::Chat(_, context) => {
+            Reading::Chat(_, context) | Reading::Responses(_, context) => {
                 openai_chat::error::read(status.as_u16(), headers, body, context.variant)
             }
         }
@@ -192,25 +203,21 @@ impl Reading {
 
     /// The pipe for a stream.
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
-        match self {
-            Reading::Same => Box::new(PassThrough::new()),
-            Reading::Chat(_, context) => {
-                let source = openai_chat::stream::Reader::new((**context).clone());
-                let writer = StreamWriter::new(
-                    &request.facts.head.model,
-                    &message_id(request),
-                    request.facts.head.estimated_tokens,
-                );
-                Box::new(Translate::new(Box::new(source), writer))
-            }
-        }
+        let source: Box<dyn Source> = match self {
+            Reading::Same => return Box::new(PassThrough::new()),
+            Reading::Chat(_, context) => Box::new(openai_chat::Reader::new((**context).clone())),
+            Reading::Responses(_, context) => Box::new(openai_responses::Reader::new((**context).clone())),
+        };
+        let head = &request.facts.head;
+        let writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
+        Box::new(Translate::new(source, writer))
     }
 
     /// The change to the request that a refusal asks for.
     pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
             Reading::Same => None,
-            Reading::Chat(translated, _) => openai_chat::rectify(fault, translated, known),
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => openai_chat::rectify(fault, translated, known),
         }
     }
 
@@ -218,7 +225,7 @@ impl Reading {
     pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
         match self {
             Reading::Same => (&[], &[]),
-            Reading::Chat(translated, _) => (&translated.dropped, &translated.healed),
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => (&translated.dropped, &translated.healed),
         }
     }
 
@@ -232,6 +239,11 @@ impl Reading {
             Reading::Same => {
                 let mut sink = Whole::new(request);
                 anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Responses(_, context) => {
+                let mut sink = Whole::new(request);
+                openai_responses::response::read(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Chat(_, context) => {

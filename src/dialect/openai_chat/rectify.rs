@@ -121,6 +121,7 @@ impl Rectify {
             Rectify::DropDocuments => "documents",
             Rectify::SystemAsUserText => "system-position",
             Rectify::NotStrict => "strict-schema",
+            Rectify::StripSchemas => "tool-schemas",
             Rectify::EffortAtMost(_) => "effort",
         }
     }
