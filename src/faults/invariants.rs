@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::actors::Directory;
-use crate::runtime::{Place, State};
+use crate::runtime::State;
 
 /// How an answer in the Messages dialect ended, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
