@@ -3,11 +3,13 @@
 mod check;
 mod embedded;
 mod fault;
+mod logs;
 mod mcp;
 mod run;
 mod serve;
 mod simulate;
 mod token;
+mod usage;
 
 pub use serve::Running;
 
@@ -57,6 +59,10 @@ enum Command {
     Fault(fault::FaultArgs),
     /// Run the embedded upstream by itself: it speaks Anthropic Messages and Chat Completions from a script.
     Simulate(simulate::SimulateArgs),
+    /// Show tokens and cost, by day, provider, model, session or agent.
+    Usage(usage::UsageArgs),
+    /// Show the log file; -f goes on with what comes.
+    Logs(logs::LogsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +104,8 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Fault(args)) => block_on(fault::run(args)),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
+        Some(Command::Usage(args)) => usage::run(&args),
+        Some(Command::Logs(args)) => logs::run(&args),
     }
 }
 

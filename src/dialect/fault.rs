@@ -76,7 +76,15 @@ pub enum Phase {
 impl Fault {
     /// A fault without a status.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, status: None, message: message.into(), retry_after: None, ambiguous: false, body: None, headers: None }
+        Fault {
+            kind,
+            status: None,
+            message: message.into(),
+            retry_after: None,
+            ambiguous: false,
+            body: None,
+            headers: None,
+        }
     }
 
     /// The upstream broke its own dialect.
