@@ -5,6 +5,7 @@
 //! redirects (a key must not follow one), no retries of its own (every attempt must be seen), the body's bytes
 //! as they come.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,20 @@ pub trait Upstream: Send + Sync + 'static {
     /// Sends a request; resolves when the headers are there. Dropping it, or the body, ends the connection's
     /// use: the upstream sees that nobody waits any more.
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'static, Result<http::Response<Body>, Fault>>;
+
+    /// Whether requests shall bring an [`About`] in their extensions.
+    fn is_curious(&self) -> bool {
+        false
+    }
+}
+
+/// What a request is about, for an upstream that is curious.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The model that the upstream is asked for.
+    pub model: Arc<str>,
+    /// The caller's session.
+    pub session: Option<Arc<str>>,
 }
 
 /// The real client.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod body;
+mod faults;
 mod guard;
 mod messages;
 pub mod metrics;
@@ -52,8 +53,12 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
         .route("/status", get(admin::status).fallback(respond::method_not_allowed))
         .route("/api/hello", any(admin::hello))
         .route("/", any(admin::root))
-        .fallback(respond::no_such_path)
-        .with_state(daemon);
+        .fallback(respond::no_such_path);
+    if daemon.directory().faults.is_some() {
+        let faults = get(faults::list).post(faults::arm).delete(faults::clear);
+        routes = routes.route("/faults", faults.fallback(respond::method_not_allowed));
+    }
+    let mut routes = routes.with_state(daemon);
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
