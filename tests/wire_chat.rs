@@ -7,3 +7,6 @@ mod support;
 
 #[path = "wire/chat.rs"]
 mod chat;
+
+#[path = "wire/responses.rs"]
+mod responses;

@@ -2,11 +2,13 @@
 
 mod check;
 mod embedded;
+mod logs;
 mod mcp;
 mod run;
 mod serve;
 mod simulate;
 mod token;
+mod usage;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -52,6 +54,10 @@ enum Command {
     Run(run::RunArgs),
     /// Run the embedded upstream by itself: it speaks Anthropic Messages and Chat Completions from a script.
     Simulate(simulate::SimulateArgs),
+    /// Show tokens and cost, by day, provider, model, session or agent.
+    Usage(usage::UsageArgs),
+    /// Show the log file; -f goes on with what comes.
+    Logs(logs::LogsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +98,8 @@ pub fn main() -> ExitCode {
         Some(Command::Config { what: ConfigCommand::Example }) => say(crate::config::source::BUILT_IN),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
+        Some(Command::Usage(args)) => usage::run(&args),
+        Some(Command::Logs(args)) => logs::run(&args),
     }
 }
 

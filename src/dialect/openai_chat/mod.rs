@@ -6,8 +6,8 @@
 //! [`watch`] looks at a stream that is passed on as it is.
 
 pub mod answer;
-mod arguments;
-mod calls;
+pub(in crate::dialect) mod arguments;
+pub(in crate::dialect) mod calls;
 pub mod error;
 mod overflow;
 mod reasoning;

@@ -7,6 +7,7 @@ mod admin;
 mod body;
 mod guard;
 mod messages;
+pub mod metrics;
 mod models;
 mod respond;
 
@@ -56,7 +57,9 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
-    routes.layer(axum::middleware::from_fn_with_state(guard, guard::check))
+    routes
+        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .layer(axum::middleware::map_response(respond::signed))
 }
 
 /// Serves one connection until it ends, or until `stop` asks it to finish what it has.

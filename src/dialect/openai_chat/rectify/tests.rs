@@ -57,6 +57,8 @@ fn a_refused_parameter_is_changed_or_left_out() {
         of("This model does not support effort level 'xhigh'. Supported levels: high, low, medium."),
         Some(Rectify::EffortAtMost(Effort::High))
     );
+    let google = "Invalid JSON payload received. Unknown name \"additionalProperties\" at 'tools[0].function_declarations[0].parameters': Cannot find field.";
+    assert_eq!(of(google), Some(Rectify::StripSchemas));
     let long = r#"{"error":{"message":"Invalid 'tools[0].function.description': string too long.","code":"string_above_max_length","param":"tools[0].function.description"}}"#;
     assert_eq!(learned(400, long), Some(Rectify::CutDescriptions));
 }

@@ -186,7 +186,7 @@ fn missing_figures_are_estimated_and_hidden_reasoning_is_counted() {
 #[test]
 fn an_error_within_is_a_fault_before_the_finish_and_nothing_after() {
     let error = json!({"error": {"code": 429, "message": "slow down"}, "choices": []});
-    let (parts, fault) = read("openrouter", &[error.clone()]).unwrap_err();
+    let (parts, fault) = read("openrouter", std::slice::from_ref(&error)).unwrap_err();
     assert_eq!((fault.kind, fault.status, parts.len()), (FaultKind::RateLimited, Some(429), 0));
     let (parts, _) = read("openrouter", &[delta(&json!({"content": "a"})), error.clone()]).unwrap_err();
     assert!(!parts.iter().any(|part| matches!(part, Part::End { .. })));
@@ -310,6 +310,9 @@ fn odd_indexes_ids_and_names_make_no_call_vanish() {
         ),
         ["U{}"]
     );
+    // No arguments, all with index 0.
+    let none = |name: &str| call_piece(Some(0), None, Some(name), &json!("null"));
+    assert_eq!(names(vec![none("T"), none("U")]), ["T{}", "U{}"]);
     // Arguments as an object, and as null.
     assert_eq!(
         names(vec![
