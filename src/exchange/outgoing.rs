@@ -1,6 +1,8 @@
 //! What goes to an upstream: the caller's request in the upstream's dialect, with the provider's own credential;
 //! and how its answer will be read.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -13,7 +15,9 @@ use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
 use crate::dialect::openai_chat::{self, Context, Rectify, Translated, Translation};
 use crate::dialect::table::Variant;
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, head, openai_responses};
+use crate::dialect::{
+    Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, gemini, head, openai_responses,
+};
 use crate::routing::{Candidate, Plan};
 
 /// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
@@ -38,6 +42,8 @@ pub enum Reading {
     Chat(Box<Translated>, Box<Context>),
     /// Responses; likewise.
     Responses(Box<Translated>, Box<Context>),
+    /// Gemini; likewise.
+    Gemini(Box<Translated>, Box<Context>),
 }
 
 /// Makes the request for a candidate.
@@ -82,9 +88,16 @@ pub fn outgoing(
                 }
             }
         }
-        other @ Dialect::Gemini => {
-            let message = format!("{} does not speak {} yet", setup.id, other.as_str());
-            return Err(Fault::new(FaultKind::ModelNotFound, message));
+        Dialect::Gemini => {
+            let target = target();
+            match gemini::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = Box::new(translated.context(&target));
+                    let path = gemini::request::path(&candidate.target.model, request.facts.head.stream);
+                    (path.into(), translated.body.clone(), Reading::Gemini(translated, context))
+                }
+            }
         }
     };
     let uri = format!("{}{path}", setup.base_url);
@@ -98,13 +111,13 @@ pub fn outgoing(
 }
 
 /// Where requests of a dialect go, after the provider's address.
-fn path(dialect: Dialect) -> &'static str {
-    match dialect {
+fn path(dialect: Dialect) -> Cow<'static, str> {
+    Cow::Borrowed(match dialect {
         Dialect::Anthropic => "/v1/messages",
         Dialect::OpenAiChat => "/chat/completions",
         Dialect::OpenAiResponses => "/responses",
-        Dialect::Gemini => "",
-    }
+        Dialect::Gemini => "/v1beta/models", // and the model: each request has a path of its own
+    })
 }
 
 /// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
@@ -221,6 +234,9 @@ impl Reading {
             Reading::Chat(_, context) | Reading::Responses(_, context) => {
                 openai_chat::error::read(status.as_u16(), headers, body, context.variant)
             }
+            Reading::Gemini(_, context) => {
+                gemini::error::read(status.as_u16(), headers, body, context.variant)
+            }
         }
     }
 
@@ -235,6 +251,7 @@ impl Reading {
             Reading::Messages => Box::new(anthropic::Reader::new()),
             Reading::Chat(_, context) => Box::new(openai_chat::Reader::new((**context).clone())),
             Reading::Responses(_, context) => Box::new(openai_responses::Reader::new((**context).clone())),
+            Reading::Gemini(_, context) => Box::new(gemini::Reader::new((**context).clone())),
         };
         Box::new(Translate::new(source, caller::writer(request)))
     }
@@ -243,9 +260,9 @@ impl Reading {
     pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
             Reading::Same(_) | Reading::Messages => None,
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
-                openai_chat::rectify(fault, translated, known)
-            }
+            Reading::Chat(translated, _)
+            | Reading::Responses(translated, _)
+            | Reading::Gemini(translated, _) => openai_chat::rectify(fault, translated, known),
         }
     }
 
@@ -253,9 +270,9 @@ impl Reading {
     pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
         match self {
             Reading::Same(_) | Reading::Messages => (&[], &[]),
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
-                (&translated.dropped, &translated.healed)
-            }
+            Reading::Chat(translated, _)
+            | Reading::Responses(translated, _)
+            | Reading::Gemini(translated, _) => (&translated.dropped, &translated.healed),
         }
     }
 
@@ -284,6 +301,11 @@ impl Reading {
             Reading::Same(_) | Reading::Messages => {
                 let mut sink = Whole::new(request);
                 anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Gemini(_, context) => {
+                let mut sink = Whole::new(request);
+                gemini::response::read(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Responses(_, context) => {
