@@ -16,7 +16,8 @@ use std::future::Future as _;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::pipe::{self, Pipe, Report};
+use super::caller;
+use super::pipe::{Pipe, Report};
 use super::request::Request;
 use crate::cells::upstream::Body;
 use crate::dialect::part::Flow;
@@ -111,7 +112,7 @@ impl Relay {
         let ending = match result {
             Ok(()) => Ending::Well(report),
             Err(fault) => {
-                self.ready.insert(0, pipe::error_event(self.request.dialect, &fault, &self.request.id.0));
+                self.ready.insert(0, caller::error_event(self.request.dialect, &fault, &self.request.id.0));
                 Ending::Broken(report, fault)
             }
         };
@@ -169,7 +170,7 @@ impl Relay {
             }
         }
         if now >= self.last_output + PING_EVERY {
-            self.ready = vec![pipe::ping(self.request.dialect)];
+            self.ready = vec![caller::ping(self.request.dialect)];
         }
         // Set anew only when it fires: one timer for the stream, not one for each chunk.
         let idle = (self.last_input + self.idle).min(self.last_progress + self.pings_only());

@@ -1,4 +1,4 @@
-//! The HTTP front: `/v1/messages` and what belongs to it, `/mcp`, `/health`, `/status`.
+//! The HTTP front: `/v1/messages` and what belongs to it, OpenAI's endpoints, `/mcp`, `/health`, `/status`.
 //!
 //! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
 //! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
@@ -10,6 +10,7 @@ mod guard;
 mod messages;
 pub mod metrics;
 mod models;
+mod openai;
 mod respond;
 
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
             "/v1/messages/count_tokens",
             post(messages::count_tokens).fallback(respond::method_not_allowed),
         )
+        .route("/v1/chat/completions", post(openai::chat).fallback(respond::method_not_allowed))
+        .route("/v1/responses", post(openai::responses).fallback(respond::method_not_allowed))
         .route("/v1/models", get(models::list).fallback(respond::method_not_allowed))
         .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
         .route("/health", get(admin::health).fallback(respond::method_not_allowed))
