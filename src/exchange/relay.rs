@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::pipe::{Pipe, Report};
 use super::request::RequestId;
-use crate::cells::upstream::Body;
+use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
@@ -93,7 +93,10 @@ impl Relay {
         self.done = true;
         let report = self.pipe.report();
         let ending = match result {
-            Ok(()) => Ending::Well(report),
+            Ok(()) => {
+                upstream::read_out(std::mem::take(&mut self.body));
+                Ending::Well(report)
+            }
             Err(fault) => {
                 self.ready.insert(0, self.pipe.error(&fault, &self.id.0));
                 Ending::Broken(report, fault)
