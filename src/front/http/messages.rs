@@ -37,7 +37,7 @@ pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::
 }
 
 /// Reads a caller's request; what is wrong with it is answered here.
-async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
+pub(super) async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
     let bytes = body::read(&parts.headers, body).await.map_err(|error| {
         let (status, kind) = error.status();
         Box::new(respond::failure(id, status, kind, &error.to_string()))
