@@ -9,6 +9,7 @@
 //! - [`actors`]: the tree: who owns what, and the messages.
 //! - [`runtime`], [`cells`]: what knows ractor; what survives a restart.
 //! - [`simulator`], [`faults`]: the embedded upstream; the fault plan.
+//! - [`ledger`]: usage and cost: records, their store, reports, budgets.
 //! - [`routing`], [`dialect`], [`config`]: pure: no I/O, no clock, no lock.
 //! - [`telemetry`]: logs, redaction, metrics.
 
@@ -20,6 +21,7 @@ pub mod dialect;
 pub mod exchange;
 pub mod faults;
 pub mod front;
+pub mod ledger;
 pub mod routing;
 pub mod runtime;
 pub mod simulator;

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod directory;
 pub mod http_front;
+pub mod ledger;
 pub mod mcp_front;
 pub mod provider;
 pub mod providers;

@@ -100,24 +100,31 @@ pub async fn started(args: &ServeArgs) -> Result<(Instance, bool), String> {
     let loaded = serve::loader(args)()?;
     let server = &loaded.config.server;
     token::of(server)?;
-    let folder = instance::run_folder(&environment);
     if server.port != 0 {
-        if let Some(instance) = instance::on_port(&folder, server.port) {
+        if let Some(instance) = instance::of_this_user_on(server.port) {
             return Ok((instance, true));
         }
         let address = std::net::SocketAddr::from((server.host, server.port));
         // Dropped at once: the child binds it again.
         tokio::net::TcpListener::bind(address).await.map_err(|error| serve::taken(&address, &error))?;
     }
-    let log = log_file(&environment, &loaded)?;
-    let mut child = spawn(args, &log)?;
+    let folder = instance::state_folder(&environment)
+        .ok_or("there is no home to keep the log in: set HOME, or run `cproxy serve`")?;
+    let log = output_file(&folder, &loaded)?;
+    // Its output ends with the start; what it logs later goes to a file that is kept small.
+    let log_file = match &loaded.config.logging.file {
+        Some(file) => file.clone(),
+        None => folder.join("cproxy.log"),
+    };
+    let mut child = spawn(args, &log, &log_file)?;
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("the daemon did not start ({status}):\n{}", last_lines(&log)));
         }
         let pid = child.id();
-        if let Some(instance) = instance::all(&folder).into_iter().find(|instance| Some(instance.pid) == pid)
+        if let Some(instance) =
+            instance::of_this_user().into_iter().find(|instance| Some(instance.pid) == pid)
         {
             return Ok((instance, false));
         }
@@ -135,16 +142,15 @@ pub async fn started(args: &ServeArgs) -> Result<(Instance, bool), String> {
 
 /// The daemon that the arguments mean, by its mark, else by its own word.
 async fn running(args: &DaemonArgs) -> Result<Instance, String> {
-    let folder = instance::run_folder(&Environment::of_process());
     let port = match (&args.connect, args.port) {
         (Some(_), _) => None,
         (None, Some(port)) => Some(port),
         (None, None) => args.load().ok().map(|loaded| loaded.config.server.port),
     };
-    if let Some(instance) = port.and_then(|port| instance::on_port(&folder, port)) {
+    if let Some(instance) = port.and_then(instance::of_this_user_on) {
         return Ok(instance);
     }
-    let all = instance::all(&folder);
+    let all = instance::of_this_user();
     if let ([only], None, None) = (all.as_slice(), args.port, &args.connect) {
         return Ok(only.clone());
     }
@@ -170,20 +176,19 @@ async fn running(args: &DaemonArgs) -> Result<Instance, String> {
 
 /// Stops a daemon: asks it to, and waits for its end.
 async fn stopped(instance: &Instance, now: bool) -> Result<(), String> {
-    let folder = instance::run_folder(&Environment::of_process());
     let client = Client::new(instance.address.clone(), None)?;
     process::terminate(instance.pid)?;
     if now {
         // Once more means: at once.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        if lives(&folder, instance, &client).await {
+        if lives(instance, &client).await {
             let _ = process::terminate(instance.pid);
         }
     }
     let begun = Instant::now();
     let limit = Duration::from_secs(instance.drain_s) + STOP_MARGIN;
     let mut said = false;
-    while lives(&folder, instance, &client).await {
+    while lives(instance, &client).await {
         if !said && begun.elapsed() > Duration::from_secs(1) {
             said = true;
             eprintln!("cproxy: open requests may finish (`cproxy stop --now` does not wait)");
@@ -199,15 +204,15 @@ async fn stopped(instance: &Instance, now: bool) -> Result<(), String> {
 }
 
 /// Whether the daemon is still there: it holds its mark, or answers.
-async fn lives(folder: &Path, instance: &Instance, client: &Client) -> bool {
-    match instance::on_port(folder, instance.port) {
+async fn lives(instance: &Instance, client: &Client) -> bool {
+    match instance::of_this_user_on(instance.port) {
         Some(found) => found.pid == instance.pid,
         None => super::run::is_cproxy(client.address()).await,
     }
 }
 
 /// Runs `cproxy serve` in a session of its own, its output in the file.
-fn spawn(args: &ServeArgs, log: &Path) -> Result<tokio::process::Child, String> {
+fn spawn(args: &ServeArgs, log: &Path, log_file: &Path) -> Result<tokio::process::Child, String> {
     let program = std::env::current_exe().map_err(|error| format!("where is cproxy itself? {error}"))?;
     let open = || {
         let mut options = File::options();
@@ -221,6 +226,7 @@ fn spawn(args: &ServeArgs, log: &Path) -> Result<tokio::process::Child, String> 
         .arg("--detached")
         .arg(log)
         .args(args.as_flags())
+        .env("CPROXY_LOGGING_FILE", log_file)
         .stdin(Stdio::null())
         .stdout(open()?)
         .stderr(open()?)
@@ -229,13 +235,11 @@ fn spawn(args: &ServeArgs, log: &Path) -> Result<tokio::process::Child, String> 
 }
 
 /// The file for the output of a daemon in the background. That of the run before is kept beside it.
-fn log_file(environment: &Environment<'_>, loaded: &Loaded) -> Result<PathBuf, String> {
-    let folder = instance::state_folder(environment);
-    instance::make_folder(&folder)
-        .map_err(|error| format!("{} can't be made: {error}; is HOME right?", folder.display()))?;
-    let log = folder.join(format!("daemon-{}.log", loaded.config.server.port));
+fn output_file(folder: &Path, loaded: &Loaded) -> Result<PathBuf, String> {
+    instance::make_folder(folder).map_err(|error| format!("{} can't be made: {error}", folder.display()))?;
+    let log = folder.join(format!("daemon-{}.out", loaded.config.server.port));
     if log.exists() {
-        let _ = std::fs::rename(&log, log.with_extension("log.1")); // an old log is no reason not to start
+        let _ = std::fs::rename(&log, log.with_extension("out.1")); // an old one is no reason not to start
     }
     Ok(log)
 }
@@ -252,7 +256,7 @@ fn last_lines(log: &Path) -> String {
 fn welcome(instance: &Instance) -> String {
     let mut text = format!("cproxy runs at {} (process {})\n", instance.address, instance.pid);
     if let Some(log) = &instance.log {
-        text.push_str(&format!("its output: {}\n", log.display()));
+        text.push_str(&format!("its log: {}\n", log.display()));
     }
     text.push('\n');
     text.push_str(&super::paste_lines(&instance.address));

@@ -88,7 +88,7 @@ impl DaemonArgs {
         if found == Found::Daemon {
             return Ok(Client { address, ..client });
         }
-        let others = instance::all(&instance::run_folder(&Environment::of_process()));
+        let others = instance::of_this_user();
         match others.as_slice() {
             [only] if self.port.is_none() => {
                 let address = only.address.clone();

@@ -41,19 +41,32 @@ pub struct Mark {
 }
 
 /// Where the marks are: below `XDG_RUNTIME_DIR`, else below the state folder (XDG Base Directory Specification).
-pub fn run_folder(environment: &Environment<'_>) -> PathBuf {
+/// `None` for a user without a home.
+pub fn run_folder(environment: &Environment<'_>) -> Option<PathBuf> {
     match environment.get("XDG_RUNTIME_DIR").map(Path::new).filter(|dir| dir.is_absolute()) {
-        Some(dir) => dir.join("cproxy"),
-        None => state_folder(environment).join("run"),
+        Some(dir) => Some(dir.join("cproxy")),
+        None => Some(state_folder(environment)?.join("run")),
     }
 }
 
-/// What is kept between runs: `cproxy` below `XDG_STATE_HOME`, by itself `~/.local/state`.
-pub fn state_folder(environment: &Environment<'_>) -> PathBuf {
-    match environment.get("XDG_STATE_HOME").map(Path::new).filter(|dir| dir.is_absolute()) {
-        Some(dir) => dir.join("cproxy"),
-        None => expand("~/.local/state", &environment.variables).join("cproxy"),
-    }
+/// What is kept between runs: `cproxy` below `XDG_STATE_HOME`, by itself `~/.local/state`. `None` for a user without
+/// a home.
+pub fn state_folder(environment: &Environment<'_>) -> Option<PathBuf> {
+    let base = match environment.get("XDG_STATE_HOME").map(Path::new).filter(|dir| dir.is_absolute()) {
+        Some(dir) => dir.to_path_buf(),
+        None => expand("~/.local/state", &environment.variables),
+    };
+    base.is_absolute().then(|| base.join("cproxy"))
+}
+
+/// Every daemon of this user that lives.
+pub fn of_this_user() -> Vec<Instance> {
+    run_folder(&Environment::of_process()).map(|folder| all(&folder)).unwrap_or_default()
+}
+
+/// The daemon of this user on this port, if it lives.
+pub fn of_this_user_on(port: u16) -> Option<Instance> {
+    living(&path_of(&run_folder(&Environment::of_process())?, port))
 }
 
 /// Makes a folder that only its owner can look into.
@@ -66,16 +79,11 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
 }
 
 /// Every daemon that lives. Files of dead ones are removed on the way.
-pub fn all(folder: &Path) -> Vec<Instance> {
+fn all(folder: &Path) -> Vec<Instance> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found: Vec<Instance> = entries.flatten().filter_map(|entry| living(&entry.path())).collect();
     found.sort_by_key(|instance| instance.port);
     found
-}
-
-/// The daemon on this port, if it lives.
-pub fn on_port(folder: &Path, port: u16) -> Option<Instance> {
-    living(&path_of(folder, port))
 }
 
 /// The program that listens on this port of this machine: its process and name, where `/proc` tells (Linux).
@@ -179,7 +187,6 @@ mod tests {
     fn a_mark_is_seen_while_its_daemon_lives_and_no_longer() {
         let folder = tempfile::tempdir().unwrap();
         let mark = Mark::leave(folder.path(), &instance(4000)).unwrap();
-        assert_eq!(on_port(folder.path(), 4000), Some(instance(4000)));
         assert_eq!(all(folder.path()), [instance(4000)]);
         drop(mark);
         assert_eq!(all(folder.path()), []);
@@ -190,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("4000.json");
         std::fs::write(&path, serde_json::to_vec(&instance(4000)).unwrap()).unwrap();
-        assert_eq!(on_port(folder.path(), 4000), None);
+        assert_eq!(all(folder.path()), []);
         assert!(!path.exists());
     }
 

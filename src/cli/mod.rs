@@ -10,6 +10,7 @@ mod explain;
 mod import;
 mod init;
 mod instance;
+mod logs;
 mod mcp;
 mod models;
 mod process;
@@ -20,6 +21,7 @@ mod simulate;
 mod status;
 mod terminal;
 mod token;
+mod usage;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -113,6 +115,10 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Show tokens and cost, by day, provider, model, session or agent
+    Usage(usage::UsageArgs),
+    /// Show the log file; -f goes on with what comes
+    Logs(logs::LogsArgs),
 }
 
 /// What `serve` takes.
@@ -159,6 +165,8 @@ pub fn main() -> ExitCode {
         Some(Command::Service { what }) => service::run(what),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
         Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Usage(args)) => usage::run(&args),
+        Some(Command::Logs(args)) => logs::run(&args),
     }
 }
 

@@ -37,6 +37,14 @@ pub fn detach() {
     let _ = rustix::process::setsid(); // fails for a leader of its group, which is detached already
 }
 
+/// From now on stdout and stderr go nowhere: the log has a file of its own, which is kept small.
+pub fn silence() {
+    #[cfg(unix)]
+    if let Ok(nowhere) = std::fs::File::options().write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdout(&nowhere).and_then(|()| rustix::stdio::dup2_stderr(&nowhere)); // then they stay
+    }
+}
+
 /// Rows and columns of the terminal.
 pub fn terminal_size() -> (usize, usize) {
     #[cfg(unix)]

@@ -34,6 +34,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
         }
     };
     let _logs = telemetry::logs::init(&loaded.config.logging);
+    let loaded_logs_to_file = loaded.config.logging.file.is_some();
     let address = (loaded.config.server.host, loaded.config.server.port);
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
@@ -46,6 +47,9 @@ pub async fn run(args: ServeArgs) -> ExitCode {
         Ok(running) => {
             let _mark = running.leave_mark(&args);
             running.announce();
+            if args.detached.is_some() && loaded_logs_to_file {
+                super::process::silence();
+            }
             running.until_stopped().await
         }
         Err(reason) => {
@@ -59,8 +63,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
 pub fn taken(address: &std::net::SocketAddr, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            let folder = instance::run_folder(&Environment::of_process());
-            if let Some(own) = instance::on_port(&folder, address.port()) {
+            if let Some(own) = instance::of_this_user_on(address.port()) {
                 return format!(
                     "cproxy runs already at {} (process {}); `cproxy status` shows it, `cproxy stop` stops it, and \
                      --port N starts another beside it",
@@ -185,18 +188,18 @@ impl Running {
             address: status.address,
             version: status.version,
             config: status.config.source,
-            log: flags.detached.take(),
+            log: config.config.logging.file.clone().or(flags.detached.take()),
             drain_s: config.config.server.drain.as_secs(),
             flags,
         };
-        let folder = instance::run_folder(&Environment::of_process());
-        for other in instance::all(&folder) {
+        for other in instance::of_this_user() {
             tracing::warn!(
                 "another cproxy runs at {} (process {}): limits and health are not shared between the two",
                 other.address,
                 other.pid
             );
         }
+        let folder = instance::run_folder(&Environment::of_process())?;
         match Mark::leave(&folder, &instance) {
             Ok(mark) => Some(mark),
             Err(error) => {

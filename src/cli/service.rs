@@ -192,7 +192,10 @@ impl Manager {
         }
         match self {
             Manager::Systemd => unit(&command),
-            Manager::Launchd => plist(&command, &state_folder(environment).join("service.log")),
+            Manager::Launchd => {
+                let log = state_folder(environment).map(|folder| folder.join("service.log"));
+                plist(&command, log.as_deref())
+            }
         }
     }
 
@@ -262,10 +265,15 @@ fn unit_word(word: &str) -> String {
 }
 
 /// The property list for launchd.
-fn plist(command: &[String], log: &Path) -> String {
+fn plist(command: &[String], log: Option<&Path>) -> String {
     let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let words: String =
         command.iter().map(|word| format!("    <string>{}</string>\n", escape(word))).collect();
+    let log = log.map(|log| {
+        let log = escape(&log.display().to_string());
+        format!("  <key>StandardErrorPath</key>\n  <string>{log}</string>\n")
+    });
+    let log = log.unwrap_or_default();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
@@ -277,9 +285,7 @@ fn plist(command: &[String], log: &Path) -> String {
          \x20 <key>KeepAlive</key>\n  <dict>\n    <key>SuccessfulExit</key>\n    <false/>\n  </dict>\n\
          \x20 <key>ExitTimeOut</key>\n  <integer>60</integer>\n\
          \x20 <key>Umask</key>\n  <integer>63</integer>\n\
-         \x20 <key>StandardErrorPath</key>\n  <string>{}</string>\n\
-         </dict>\n</plist>\n",
-        escape(&log.display().to_string())
+         {log}</dict>\n</plist>\n",
     )
 }
 
@@ -295,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_path_with_markup_stays_text_in_the_property_list() {
-        let text = plist(&["/a&b/<c>".into()], Path::new("/l"));
+        let text = plist(&["/a&b/<c>".into()], None);
         assert!(text.contains("<string>/a&amp;b/&lt;c&gt;</string>"), "{text}");
     }
 }

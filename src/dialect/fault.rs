@@ -23,6 +23,8 @@ pub struct Fault {
     pub ambiguous: bool,
     /// The upstream's error body as it came, for callers who speak its dialect.
     pub body: Option<Bytes>,
+    /// The headers of the upstream's refusal: what it says of its limits.
+    pub headers: Option<Box<http::HeaderMap>>,
 }
 
 /// What happened.
@@ -74,7 +76,15 @@ pub enum Phase {
 impl Fault {
     /// A fault without a status.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, status: None, message: message.into(), retry_after: None, ambiguous: false, body: None }
+        Fault {
+            kind,
+            status: None,
+            message: message.into(),
+            retry_after: None,
+            ambiguous: false,
+            body: None,
+            headers: None,
+        }
     }
 
     /// The upstream broke its own dialect.

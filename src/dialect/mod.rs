@@ -16,6 +16,7 @@ pub mod head;
 pub mod json;
 pub mod names;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod part;
 pub mod retry_after;
 pub mod schema;

@@ -11,9 +11,13 @@ use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
 use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
-use crate::dialect::openai_chat::{self, request::Translation};
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, anthropic, head};
+use crate::dialect::openai_chat::{self, Context, Rectify, Translated, Translation};
+use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, head, openai_responses};
 use crate::routing::{Candidate, Plan};
+
+/// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
+/// Source: Anthropic docs, "Context windows".
+const WIDE_WINDOW: &str = "context-1m-2025-08-07";
 
 /// What becomes of a request for a candidate.
 pub enum Outgoing {
@@ -27,8 +31,10 @@ pub enum Outgoing {
 pub enum Reading {
     /// The caller's dialect: as it is.
     Same,
-    /// Chat Completions.
-    Chat(Box<openai_chat::stream::Context>),
+    /// Chat Completions; the request as it was written says how.
+    Chat(Box<Translated>, Box<Context>),
+    /// Responses; likewise.
+    Responses(Box<Translated>, Box<Context>),
 }
 
 /// Makes the request for a candidate.
@@ -37,21 +43,32 @@ pub fn outgoing(
     candidate: &Candidate,
     plan: &Plan,
     lease: &Lease,
+    learned: &[Rectify],
 ) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
     let (path, body, reading) = match candidate.dialect {
         Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
         Dialect::OpenAiChat => {
-            let target = chat_target(request, candidate, plan, setup);
-            match openai_chat::request::from_messages(&request.body, &target)? {
+            let target = translation_target(request, candidate, plan, setup, learned);
+            match openai_chat::from_messages(&request.body, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
-                    let context = translated.context(&target);
-                    ("/chat/completions", translated.body, Reading::Chat(Box::new(context)))
+                    let context = Box::new(translated.context(&target));
+                    ("/chat/completions", translated.body.clone(), Reading::Chat(translated, context))
                 }
             }
         }
-        other => {
+        Dialect::OpenAiResponses => {
+            let target = translation_target(request, candidate, plan, setup, learned);
+            match openai_responses::from_messages(&request.body, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = Box::new(translated.context(&target));
+                    ("/responses", translated.body.clone(), Reading::Responses(translated, context))
+                }
+            }
+        }
+        other @ Dialect::Gemini => {
             let message = format!("{} does not speak {} yet", setup.id, other.as_str());
             return Err(Fault::new(FaultKind::ModelNotFound, message));
         }
@@ -81,22 +98,24 @@ fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
     }
 }
 
-/// What the translation to Chat Completions must know of the target.
-fn chat_target<'a>(
+/// What a translation must know of its target.
+fn translation_target<'a>(
     request: &'a Request,
     candidate: &'a Candidate,
     plan: &'a Plan,
     setup: &'a Setup,
-) -> openai_chat::request::Target<'a> {
+    learned: &'a [Rectify],
+) -> openai_chat::Target<'a> {
     let can = &setup.config.capabilities;
-    openai_chat::request::Target {
+    openai_chat::Target {
         session: request.facts.session.as_deref(),
         effort: plan.effort.as_deref(),
         max_output_tokens: can.max_output_tokens,
         images: can.images,
         documents: can.documents,
+        rectified: learned,
         input_estimate: request.facts.head.estimated_tokens,
-        ..openai_chat::request::Target::new(&candidate.target.model, setup.variant)
+        ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
 }
 
@@ -113,9 +132,12 @@ fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> R
     if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
         headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
     }
-    if dialect == Dialect::Anthropic && plan.wide_window {
-        // The caller's `[1m]` names the window, not the model (Anthropic docs, "Context windows").
-        headers.append("anthropic-beta", HeaderValue::from_static("context-1m-2025-08-07"));
+    let names_window = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains(WIDE_WINDOW));
+    if dialect == Dialect::Anthropic
+        && plan.wide_window
+        && !headers.get_all("anthropic-beta").iter().any(names_window)
+    {
+        headers.append("anthropic-beta", HeaderValue::from_static(WIDE_WINDOW));
     }
     if setup.config.kind == ProviderKind::Openrouter {
         headers.insert("x-title", HeaderValue::from_static("cproxy"));
@@ -168,7 +190,7 @@ impl Reading {
     pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
             Reading::Same => anthropic::error::read(status, headers, body),
-            Reading::Chat(context) => {
+            Reading::Chat(_, context) | Reading::Responses(_, context) => {
                 openai_chat::error::read(status.as_u16(), headers, body, context.variant)
             }
         }
@@ -176,30 +198,56 @@ impl Reading {
 
     /// The pipe for a stream.
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
+        let source: Box<dyn Source> = match self {
+            Reading::Same => return Box::new(PassThrough::new()),
+            Reading::Chat(_, context) => Box::new(openai_chat::Reader::new((**context).clone())),
+            Reading::Responses(_, context) => Box::new(openai_responses::Reader::new((**context).clone())),
+        };
+        let head = &request.facts.head;
+        let writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
+        Box::new(Translate::new(source, writer))
+    }
+
+    /// The change to the request that a refusal asks for.
+    pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
-            Reading::Same => Box::new(PassThrough::new()),
-            Reading::Chat(context) => {
-                let source = openai_chat::stream::Reader::new((**context).clone());
-                let writer = StreamWriter::new(
-                    &request.facts.head.model,
-                    &message_id(request),
-                    request.facts.head.estimated_tokens,
-                );
-                Box::new(Translate::new(Box::new(source), writer))
+            Reading::Same => None,
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
+                openai_chat::rectify(fault, translated, known)
             }
         }
     }
 
-    /// A whole answer, in the caller's dialect.
-    pub fn whole(&self, request: &Request, body: Bytes) -> Result<(Bytes, Report), Fault> {
+    /// What was left out of the request, and what was mended in it.
+    pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
         match self {
-            Reading::Same => {
-                let summary = anthropic::response::usage_of(&body)?;
-                Ok((body, Report { usage: summary.usage, stop: summary.stop }))
+            Reading::Same => (&[], &[]),
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
+                (&translated.dropped, &translated.healed)
             }
-            Reading::Chat(context) => {
+        }
+    }
+
+    /// A whole answer, in the caller's dialect; as a stream's bytes, if the caller asked for a stream.
+    pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
+        match self {
+            Reading::Same if !request.facts.head.stream => {
+                let summary = anthropic::response::usage_of(body)?;
+                Ok((body.clone(), Report { usage: summary.usage, stop: summary.stop }))
+            }
+            Reading::Same => {
                 let mut sink = Whole::new(request);
-                openai_chat::response::read(&body, (**context).clone(), &mut sink)?;
+                anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Responses(_, context) => {
+                let mut sink = Whole::new(request);
+                openai_responses::response::read(body, (**context).clone(), &mut sink)?;
+                sink.finish()
+            }
+            Reading::Chat(_, context) => {
+                let mut sink = Whole::new(request);
+                openai_chat::response::read_any(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
         }
@@ -208,12 +256,6 @@ impl Reading {
 
 /// Parts that are already at hand, as a whole answer or as a stream's bytes.
 pub fn write(request: &Request, parts: Vec<Part<'static>>) -> Result<(Bytes, Report), Fault> {
-    if request.facts.head.stream {
-        let head = &request.facts.head;
-        let mut writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
-        parts.into_iter().for_each(|part| writer.part(part));
-        return Ok((writer.take(), Report::default()));
-    }
     let mut whole = Whole::new(request);
     parts.into_iter().for_each(|part| whole.part(part));
     whole.finish()
@@ -224,25 +266,39 @@ fn message_id(request: &Request) -> String {
     format!("msg_{}", request.id.0.trim_start_matches("req_"))
 }
 
-/// Builds a whole message, and notes how it ended.
+/// Writes an answer that is at hand as a whole, and notes how it ended.
 struct Whole {
-    builder: MessageBuilder,
+    writer: Writer,
     report: Report,
+}
+
+/// As the caller wants it.
+enum Writer {
+    Message(MessageBuilder),
+    Stream(StreamWriter),
 }
 
 impl Whole {
     fn new(request: &Request) -> Whole {
         let head = &request.facts.head;
-        Whole {
-            builder: MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens),
-            report: Report::default(),
-        }
+        let (model, id, estimate) = (&head.model, message_id(request), head.estimated_tokens);
+        let writer = if head.stream {
+            Writer::Stream(StreamWriter::new(model, &id, estimate))
+        } else {
+            Writer::Message(MessageBuilder::new(model, &id, estimate))
+        };
+        Whole { writer, report: Report::default() }
     }
 
     fn finish(self) -> Result<(Bytes, Report), Fault> {
-        let body =
-            self.builder.finish().ok_or_else(|| Fault::protocol("the upstream's answer has no end"))?;
-        Ok((body, self.report))
+        let body = match self.writer {
+            Writer::Message(builder) => builder.finish(),
+            Writer::Stream(mut writer) => Some(writer.take()),
+        };
+        match (body, &self.report.stop) {
+            (Some(body), Some(_)) => Ok((body, self.report)),
+            _ => Err(Fault::protocol("the upstream's answer has no end")),
+        }
     }
 }
 
@@ -251,6 +307,9 @@ impl Sink for Whole {
         if let Part::End { stop, usage } = &part {
             self.report = Report { usage: *usage, stop: Some(stop.clone()) };
         }
-        self.builder.part(part);
+        match &mut self.writer {
+            Writer::Message(builder) => builder.part(part),
+            Writer::Stream(writer) => writer.part(part),
+        }
     }
 }

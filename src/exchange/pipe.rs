@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::dialect::anthropic::{StreamWriter, Watch, error, write};
 use crate::dialect::sse::{self, Frames};
-use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, part::Flow};
+use crate::dialect::{Dialect, Fault, Part, Sink, Source, Stop, Usage, part::Flow};
 
 /// Turns an upstream's stream into the caller's.
 pub trait Pipe: Send {
@@ -20,11 +20,8 @@ pub trait Pipe: Send {
     /// What is known of the answer so far.
     fn report(&self) -> Report;
 
-    /// A sign of life for the caller, while the upstream is silent.
-    fn ping(&self) -> Bytes;
-
-    /// An error that ends the answer after output has begun, in the caller's dialect.
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes;
+    /// Counts what the upstream has said apart from pings.
+    fn progress(&self) -> u64;
 }
 
 /// What is known of an answer.
@@ -41,6 +38,7 @@ pub struct PassThrough {
     frames: Frames,
     reader: sse::Reader,
     watch: Watch,
+    progress: u64,
 }
 
 /// From the upstream's dialect, by parts, to Anthropic Messages.
@@ -48,6 +46,7 @@ pub struct Translate {
     reader: sse::Reader,
     source: Box<dyn Source>,
     sink: Noted,
+    progress: u64,
 }
 
 /// The writer, and what passed through it.
@@ -57,10 +56,24 @@ struct Noted {
     report: Report,
 }
 
-/// An error that ends a stream of an Anthropic caller.
-pub fn error_event(fault: &Fault, request_id: &str) -> Bytes {
-    let (_, kind) = error::class(fault);
-    write::error_event(kind, &error::message(fault), request_id)
+/// A sign of life for a caller of this dialect.
+pub fn ping(dialect: Dialect) -> Bytes {
+    match dialect {
+        Dialect::Anthropic | Dialect::Gemini => write::ping(),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => Bytes::from_static(b": keep-alive\n\n"),
+    }
+}
+
+/// An error that ends a stream of a caller of this dialect.
+pub fn error_event(_dialect: Dialect, fault: &Fault, request_id: &str) -> Bytes {
+    // An Anthropic upstream's own error goes on as it came; the caller reads its wording.
+    let body = error::write(fault, request_id).body;
+    let body = if body.contains(&b'\n') {
+        Bytes::from(body.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>())
+    } else {
+        body
+    };
+    [&b"event: error\ndata: "[..], &body, b"\n\n"].concat().into()
 }
 
 // === impl PassThrough ===
@@ -68,11 +81,12 @@ pub fn error_event(fault: &Fault, request_id: &str) -> Bytes {
 impl PassThrough {
     /// A pipe at the start of a stream.
     pub fn new() -> PassThrough {
-        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new() }
+        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new(), progress: 0 }
     }
 
     fn look(&mut self) -> Result<Flow, Fault> {
         while let Some(event) = self.reader.next()? {
+            self.progress += u64::from(event.name != "ping");
             self.watch.event(event)?;
         }
         Ok(if self.watch.ended_well() { Flow::Done } else { Flow::More })
@@ -118,12 +132,8 @@ impl Pipe for PassThrough {
         Report { usage: self.watch.usage(), stop: self.watch.stop().cloned() }
     }
 
-    fn ping(&self) -> Bytes {
-        write::ping()
-    }
-
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        error_event(fault, request_id)
+    fn progress(&self) -> u64 {
+        self.progress
     }
 }
 
@@ -133,7 +143,18 @@ impl Translate {
     /// A pipe that reads with `source` and writes with `writer`.
     pub fn new(source: Box<dyn Source>, writer: StreamWriter) -> Translate {
         let sink = Noted { writer, begun: false, report: Report::default() };
-        Translate { reader: sse::Reader::new(), source, sink }
+        Translate { reader: sse::Reader::new(), source, sink, progress: 0 }
+    }
+
+    /// Reads the events that are whole.
+    fn read(&mut self) -> Result<Flow, Fault> {
+        while let Some(event) = self.reader.next()? {
+            self.progress += 1; // comments are no events
+            if self.source.event(event, &mut self.sink)? == Flow::Done {
+                return Ok(Flow::Done);
+            }
+        }
+        Ok(Flow::More)
     }
 
     fn take(&mut self, out: &mut Vec<Bytes>) {
@@ -147,26 +168,9 @@ impl Translate {
 impl Pipe for Translate {
     fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
         self.reader.push(&chunk);
-        let mut flow = Flow::More;
-        let mut result = Ok(());
-        while flow == Flow::More {
-            match self.reader.next() {
-                Ok(Some(event)) => match self.source.event(event, &mut self.sink) {
-                    Ok(next) => flow = next,
-                    Err(fault) => {
-                        result = Err(fault);
-                        break;
-                    }
-                },
-                Ok(None) => break,
-                Err(fault) => {
-                    result = Err(fault);
-                    break;
-                }
-            }
-        }
+        let result = self.read();
         self.take(out); // what came before a fault was real
-        result.map(|()| flow)
+        result
     }
 
     fn end(&mut self, out: &mut Vec<Bytes>) -> Result<(), Fault> {
@@ -189,12 +193,8 @@ impl Pipe for Translate {
         self.sink.report.clone()
     }
 
-    fn ping(&self) -> Bytes {
-        write::ping()
-    }
-
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        error_event(fault, request_id)
+    fn progress(&self) -> u64 {
+        self.progress
     }
 }
 

@@ -59,6 +59,15 @@ pub struct Credential {
     pub authorization: Option<Key>,
 }
 
+// === impl Credential ===
+
+impl Credential {
+    /// Whether the caller sent any.
+    pub fn is_some(&self) -> bool {
+        self.api_key.is_some() || self.authorization.is_some()
+    }
+}
+
 // === impl RequestId ===
 
 impl RequestId {

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
 use super::attempt::Committed;
 use super::life::Failure;
+use super::outgoing::Outgoing;
 use super::pipe::Report;
+use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::cells::{Lease, OpenRequest, Outcome};
 use crate::dialect::Fault;
-use crate::routing::Candidate;
 use crate::routing::admission::Ended;
 use crate::routing::limits;
+use crate::routing::{Candidate, Home};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -31,6 +33,10 @@ pub struct Settlement {
     attempts: u32,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
+    /// What the last translation left out, and what was mended on the way.
+    dropped: Vec<&'static str>,
+    healed: Vec<&'static str>,
+    ended: bool,
 }
 
 // === impl Settlement ===
@@ -50,17 +56,31 @@ impl Settlement {
             started,
             attempts: 0,
             route: String::new(),
+            dropped: Vec::new(),
+            healed: Vec::new(),
+            ended: false,
         }
     }
 
-    /// A candidate's actor did not admit the request.
-    pub fn passed_over(&mut self, candidate: &Candidate, refusal: &Refusal) {
-        self.note(candidate, refusal);
+    /// An attempt begins.
+    pub fn attempting(&mut self) {
+        self.attempts += 1;
     }
 
-    /// An attempt begins.
-    pub fn attempting(&mut self, _: &Candidate, _: &Lease) {
-        self.attempts += 1;
+    /// The request was translated for an upstream.
+    pub fn translated(&mut self, outgoing: &Outgoing) {
+        if let Outgoing::Send(_, reading) = outgoing {
+            let (dropped, healed) = reading.notes();
+            self.dropped = dropped.to_vec();
+            healed.iter().for_each(|what| self.healed(what));
+        }
+    }
+
+    /// Something was mended in the request.
+    pub fn healed(&mut self, what: &'static str) {
+        if !self.healed.contains(&what) {
+            self.healed.push(what);
+        }
     }
 
     /// An attempt failed before its commit point.
@@ -68,6 +88,9 @@ impl Settlement {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
         metrics::counter!("cproxy_failovers_total", "reason" => fault.kind.as_str()).increment(1);
+        if let Some(session) = &self.request.facts.session {
+            self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
+        }
         lease.settle(Outcome::failed(fault));
     }
 
@@ -78,19 +101,14 @@ impl Settlement {
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
         self.line(None, "failed", &Report::default(), Some(&fault));
-        self.open = None;
-        Box::new(Failure { fault, attempts: self.attempts, route: std::mem::take(&mut self.route) })
+        Box::new(Failure { fault, route: std::mem::take(&mut self.route) })
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(
-        mut self,
-        request: &Request,
-        candidate: &Candidate,
-        lease: Lease,
-        committed: Committed,
-    ) -> Answer {
+    pub fn committed(mut self, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+        let request = self.request.clone();
         self.note(candidate, &"ok");
+        self.remember(candidate, &lease);
         if self.attempts > 1 {
             self.directory.requests.failovers.fetch_add(1, Ordering::Relaxed);
         }
@@ -100,48 +118,43 @@ impl Settlement {
             attempts: self.attempts,
         };
         let first_output = clock::now().saturating_duration_since(self.started);
-        let mut headers = HeaderMap::with_capacity(12);
-        let body = match committed {
+        let same = candidate.dialect == request.dialect;
+        match committed {
             Committed::Whole { headers: upstream, body, report } => {
-                take_over(&mut headers, &upstream, request, candidate);
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                let mut headers = match request.facts.head.stream {
+                    true => refuse::stream_headers(&request),
+                    false => refuse::json_headers(&request),
+                };
+                self.explain(&mut headers, &served, same.then_some(&upstream));
                 self.line(Some(&served), "ok", &report, None);
                 lease.settle(well(&report, first_output, &upstream));
-                self.open = None;
-                AnswerBody::Whole(body)
+                Answer {
+                    status: StatusCode::OK,
+                    headers,
+                    body: AnswerBody::Whole(body),
+                    served: Some(served),
+                }
             }
             Committed::Stream { headers: upstream, first, body, pipe, ended } => {
-                take_over(&mut headers, &upstream, request, candidate);
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/event-stream; charset=utf-8"),
-                );
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+                let mut headers = refuse::stream_headers(&request);
+                self.explain(&mut headers, &served, same.then_some(&upstream));
                 let timeouts = lease.timeouts();
                 let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
-                self.route(&mut headers, &served);
-                let id = request.id.clone();
+                let ending = self.directory.requests.ending().clone();
                 let told = served.clone();
                 let settle =
                     Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
-                let relay = Relay::new(id, body, pipe, first, idle, total, settle);
+                let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
                 let relay = if ended { relay.ended() } else { relay };
-                return Answer {
-                    status: StatusCode::OK,
-                    headers,
-                    body: AnswerBody::Stream(Box::pin(relay)),
-                    served: Some(served),
-                };
+                let body = AnswerBody::Stream(Box::pin(relay));
+                Answer { status: StatusCode::OK, headers, body, served: Some(served) }
             }
-        };
-        self.route(&mut headers, &served);
-        Answer { status: StatusCode::OK, headers, body, served: Some(served) }
+        }
     }
 
     /// A stream has ended.
     fn ended(
-        self,
+        mut self,
         lease: Lease,
         served: &Served,
         first_output: Duration,
@@ -166,15 +179,31 @@ impl Settlement {
     }
 
     /// Adds to the story of the request.
-    fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+    pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
         let comma = if self.route.is_empty() { "" } else { ", " };
         let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
     }
 
-    /// The headers that tell who served, and how it came to that.
-    fn route(&self, headers: &mut HeaderMap, served: &Served) {
-        let text = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"));
-        headers.insert("request-id", text(&self.request.id.0));
+    /// The session stays with who has served it.
+    fn remember(&self, candidate: &Candidate, lease: &Lease) {
+        if let Some(session) = &self.request.facts.session {
+            let key = lease.key().map(|key| key.name().clone());
+            let home = Home { target: candidate.target.clone(), key };
+            self.directory.routes.served(session, &self.request.facts.head.model, home, clock::now());
+        }
+    }
+
+    /// The headers that tell who served, how it came to that, and what was changed on the way.
+    fn explain(&self, headers: &mut HeaderMap, served: &Served, upstream: Option<&HeaderMap>) {
+        if let Some(upstream) = upstream {
+            refuse::take_over(headers, upstream);
+        }
+        if !self.dropped.is_empty() {
+            headers.insert("x-cproxy-dropped", text(&self.dropped.join(",")));
+        }
+        if !self.healed.is_empty() {
+            headers.insert("x-cproxy-healed", text(&self.healed.join(",")));
+        }
         headers.insert("x-cproxy-provider", text(served.provider.as_str()));
         headers.insert("x-cproxy-model", text(&served.model));
         headers.insert("x-cproxy-attempts", HeaderValue::from(served.attempts));
@@ -182,7 +211,15 @@ impl Settlement {
     }
 
     /// The request's line in the log.
-    fn line(&self, served: Option<&Served>, outcome: &'static str, report: &Report, fault: Option<&Fault>) {
+    fn line(
+        &mut self,
+        served: Option<&Served>,
+        outcome: &'static str,
+        report: &Report,
+        fault: Option<&Fault>,
+    ) {
+        self.ended = true;
+        self.open = None;
         let usage = report.usage.unwrap_or_default();
         tracing::info!(
             target: "cproxy::request",
@@ -194,6 +231,8 @@ impl Settlement {
             upstream_model = served.map(|served| &*served.model),
             attempts = self.attempts,
             outcome,
+            route = self.route,
+            healed = (!self.healed.is_empty()).then(|| self.healed.join(",")),
             fault = fault.map(|fault| fault.kind.as_str()),
             total_ms = u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
             input = usage.input,
@@ -215,15 +254,11 @@ fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcom
     }
 }
 
-/// Headers of the upstream that the caller gets: those of its own protocol, from its own dialect.
-fn take_over(headers: &mut HeaderMap, upstream: &HeaderMap, request: &Request, candidate: &Candidate) {
-    if candidate.dialect != request.dialect {
-        return;
-    }
-    for (name, value) in upstream {
-        if name.as_str().starts_with("anthropic-") || name == "x-should-retry" || name == header::RETRY_AFTER
-        {
-            headers.append(name.clone(), value.clone());
+impl Drop for Settlement {
+    /// The caller left before the commit point, or the request's task died.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.line(None, "left", &Report::default(), None);
         }
     }
 }

@@ -327,6 +327,11 @@ pub struct ParseError {
 impl<'a> MessagesRequest<'a> {
     /// Reads a body. An error names the field.
     pub fn parse(body: &'a [u8]) -> Result<MessagesRequest<'a>, ParseError> {
+        // Derived structs take lists, too, as their fields in order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let message = "the request body must be a JSON object".to_owned();
+            return Err(ParseError { path: String::new(), message });
+        }
         serde_json::from_slice(body).map_err(|error| locate(body, &error))
     }
 }
@@ -617,6 +622,7 @@ mod tests {
         assert_eq!(wrong.path, "model");
         let wrong = error(r#"{"model":"m"}"#);
         assert!(wrong.to_string().contains("missing field `messages`"), "{wrong}");
+        assert!(error(r#"["m"]"#).to_string().contains("must be a JSON object"));
         let wrong = error(r#"{"model":"m","messages":["#);
         assert!(wrong.to_string().contains("not valid JSON"), "{wrong}");
     }

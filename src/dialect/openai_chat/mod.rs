@@ -3,8 +3,8 @@
 //! [`request`] writes requests, [`stream`] and [`response`] read answers, [`error`] reads errors, [`rectify`]
 //! says what a second try would do differently.
 
-mod arguments;
-mod calls;
+pub(in crate::dialect) mod arguments;
+pub(in crate::dialect) mod calls;
 pub mod error;
 mod overflow;
 mod reasoning;

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::{Shared, VERSION, VERSION_HEADER, messages, page, respond};
+use super::{Shared, messages, page, respond};
 use crate::exchange::RequestId;
 
 /// `GET /health`: 200 as soon as requests are served.
@@ -15,7 +15,6 @@ pub async fn health(State(daemon): State<Shared>) -> Response {
     if !ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
-    response.headers_mut().insert(VERSION_HEADER, VERSION);
     response
 }
 
@@ -33,7 +32,7 @@ pub async fn explain(State(daemon): State<Shared>, request: axum::extract::Reque
     let (parts, body) = request.into_parts();
     let tokens = parts.uri.query().into_iter().flat_map(|query| query.split('&'));
     let tokens = tokens.filter_map(|pair| pair.strip_prefix("tokens=")).next_back().map(str::parse::<u64>);
-    match (messages::read(&id, &parts, body).await, tokens.transpose()) {
+    match (messages::read(&daemon, &id, &parts, body).await, tokens.transpose()) {
         (Err(response), _) => *response,
         (Ok(_), Err(_)) => {
             let message = "tokens: Input should be a whole number";

@@ -59,14 +59,7 @@ impl Guard {
 /// The layer: answers what is refused, passes on the rest.
 pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.refuses(request.headers(), request.uri().authority().map(|authority| authority.as_str())) {
-        Some((status, message)) => {
-            let mut response = respond::refused(status, message);
-            if status == StatusCode::UNAUTHORIZED {
-                // Who lacks the token may know what asks for it: `cproxy status` can say so.
-                response.headers_mut().insert(super::VERSION_HEADER, super::VERSION);
-            }
-            response
-        }
+        Some((status, message)) => respond::refused(status, message),
         None => next.run(request).await,
     }
 }

@@ -20,7 +20,7 @@ use crate::routing::Facts;
 pub async fn create(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&id, &parts, body).await {
+    match read(&daemon, &id, &parts, body).await {
         Ok(request) => respond::answer(daemon.exchange().run(request).await),
         Err(response) => *response,
     }
@@ -30,14 +30,19 @@ pub async fn create(State(daemon): State<Shared>, request: axum::extract::Reques
 pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&id, &parts, body).await {
+    match read(&daemon, &id, &parts, body).await {
         Ok(request) => respond::answer(daemon.exchange().count_tokens(request).await),
         Err(response) => *response,
     }
 }
 
 /// Reads a caller's request; what is wrong with it is answered here.
-pub(super) async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Request, Box<Response>> {
+pub(super) async fn read(
+    daemon: &Shared,
+    id: &RequestId,
+    parts: &Parts,
+    body: Body,
+) -> Result<Request, Box<Response>> {
     let bytes = body::read(&parts.headers, body).await.map_err(|error| {
         let (status, kind) = error.status();
         Box::new(respond::failure(id, status, kind, &error.to_string()))
@@ -62,7 +67,7 @@ pub(super) async fn read(id: &RequestId, parts: &Parts, body: Body) -> Result<Re
         body: bytes,
         facts,
         headers: forwarded(&parts.headers),
-        credential: credential(&parts.headers),
+        credential: credential(&parts.headers, daemon),
         timeout: None,
         progress: None,
     })
@@ -94,10 +99,14 @@ fn matchable(headers: &HeaderMap) -> Vec<(Arc<str>, Arc<str>)> {
         .collect()
 }
 
-/// The caller's own credential.
-fn credential(headers: &HeaderMap) -> Credential {
+/// The caller's own credential. The daemon's token is none: it must not leave this machine.
+fn credential(headers: &HeaderMap, daemon: &Shared) -> Credential {
+    let token = daemon.token();
     let take = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
+        if token.as_ref().is_some_and(|token| value.contains(token.expose())) {
+            return None;
+        }
         Some(Key::new("the caller's own", value))
     };
     Credential { api_key: take("x-api-key"), authorization: take("authorization") }

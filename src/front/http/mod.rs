@@ -7,6 +7,7 @@ mod admin;
 mod body;
 mod guard;
 mod messages;
+pub mod metrics;
 mod models;
 mod page;
 mod respond;
@@ -36,12 +37,6 @@ const MAX_HEADERS: usize = 64 << 10;
 
 /// What the handlers share.
 pub type Shared = Arc<Daemon>;
-
-/// The header by which a cproxy is known, with its version.
-pub const VERSION_HEADER: http::HeaderName = http::HeaderName::from_static("x-cproxy-version");
-
-/// The version of this daemon.
-const VERSION: http::HeaderValue = http::HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
 
 /// A path, and what answers there.
 type Route = (&'static str, fn() -> MethodRouter<Shared>);
@@ -79,7 +74,9 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
-    routes.layer(axum::middleware::from_fn_with_state(guard, guard::check))
+    routes
+        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .layer(axum::middleware::map_response(respond::signed))
 }
 
 /// Serves one connection until it ends, or until `stop` asks it to finish what it has.

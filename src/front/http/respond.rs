@@ -21,6 +21,13 @@ pub fn answer(answer: Answer) -> Response {
     response
 }
 
+/// Every answer says whose it is, so that `cproxy run` and `cproxy mcp` know a running daemon; also one that asks for
+/// its token.
+pub async fn signed(mut response: Response) -> Response {
+    response.headers_mut().insert("x-cproxy-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    response
+}
+
 /// An error of the front's own.
 pub fn failure(id: &RequestId, status: StatusCode, kind: &'static str, message: &str) -> Response {
     let mut response = Response::new(Body::from(error::caller(status, kind, message, &id.0).body));

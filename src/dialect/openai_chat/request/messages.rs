@@ -15,7 +15,7 @@ use crate::dialect::table::{Prefill, Replay};
 
 /// Cache markers, counted: an upstream takes four, and the newest count.
 #[derive(Debug)]
-pub(super) struct Markers {
+pub(in crate::dialect) struct Markers {
     is_known: bool,
     surplus: usize,
 }
@@ -31,7 +31,7 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 impl Markers {
     /// Counts the markers of all that is sent, in Anthropic's order: tools, system, messages.
-    pub(super) fn count(
+    pub(in crate::dialect) fn count(
         request: &MessagesRequest<'_>,
         conversation: &Conversation<'_>,
         tools: &Tools<'_>,
@@ -60,7 +60,7 @@ impl Markers {
     }
 
     /// The marker, unless it is one of the oldest surplus ones or means nothing to the upstream.
-    pub(super) fn take<'m>(&mut self, marker: Option<&'m RawValue>) -> Option<&'m RawValue> {
+    pub(in crate::dialect) fn take<'m>(&mut self, marker: Option<&'m RawValue>) -> Option<&'m RawValue> {
         if !self.is_known || marker.is_none() {
             return None;
         }
@@ -73,7 +73,7 @@ impl Markers {
 }
 
 /// Writes the system prompt as one message.
-pub(super) fn system(
+pub(in crate::dialect) fn system(
     json: &mut Json,
     request: &MessagesRequest<'_>,
     tools: &Tools<'_>,
@@ -105,7 +105,7 @@ pub(super) fn system(
 }
 
 /// Writes the turns.
-pub(super) fn turns(
+pub(in crate::dialect) fn turns(
     json: &mut Json,
     conversation: &Conversation<'_>,
     target: &Target<'_>,
