@@ -212,7 +212,9 @@ impl Reading {
     pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
             Reading::Same => None,
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => openai_chat::rectify(fault, translated, known),
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
+                openai_chat::rectify(fault, translated, known)
+            }
         }
     }
 
@@ -220,7 +222,9 @@ impl Reading {
     pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
         match self {
             Reading::Same => (&[], &[]),
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => (&translated.dropped, &translated.healed),
+            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
+                (&translated.dropped, &translated.healed)
+            }
         }
     }
 

@@ -7,7 +7,7 @@ mod admin;
 mod body;
 mod guard;
 mod messages;
-pub mod metrics;
+mod metrics;
 mod models;
 mod respond;
 
@@ -50,6 +50,7 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
         .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
         .route("/health", get(admin::health).fallback(respond::method_not_allowed))
         .route("/status", get(admin::status).fallback(respond::method_not_allowed))
+        .route("/metrics", get(metrics::page).fallback(respond::method_not_allowed))
         .route("/api/hello", any(admin::hello))
         .route("/", any(admin::root))
         .fallback(respond::no_such_path)
