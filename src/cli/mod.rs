@@ -10,6 +10,8 @@ mod simulate;
 mod token;
 mod usage;
 
+pub use serve::Running;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
