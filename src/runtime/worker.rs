@@ -101,6 +101,7 @@ impl<M: Message> Me<M> {
                 && error.is_panic()
             {
                 tracing::error!(actor = %self.path, panic = %panic_text(&*error.into_panic()), "a task panicked");
+                metrics::counter!("cproxy_panics_total", "actor" => self.path.to_string()).increment(1);
             }
         }
     }
@@ -114,20 +115,20 @@ impl<W: Worker> Shell<W> {
     }
 
     /// Carries out what a fault plan says; true if the message is to be dropped.
-    async fn interrupted(&self, path: &str, message: &'static str) -> bool {
-        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(path, message)) else {
+    async fn interrupted(&self, me: &Me<W::Message>, message: &'static str) -> bool {
+        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(&me.path, message))
+        else {
             return false;
         };
         match interruption {
             Interruption::Kill => {
-                if let Some(address) = self.slot.get() {
-                    address.kill();
-                }
+                // Not through the slot: the next incarnation may live there already.
+                me.address.kill();
                 std::future::pending::<()>().await; // a kill takes effect at the next wait
                 true
             }
             #[allow(clippy::panic)] // the purpose of this arm
-            Interruption::Panic => panic!("injected panic"),
+            Interruption::Panic => panic!("panicked in {message}: injected"),
             Interruption::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 false
@@ -164,11 +165,13 @@ impl<W: Worker> Actor for Shell<W> {
         me.address.taken();
         me.reap();
         let name = W::name(&message);
-        if self.interrupt.is_some() && self.interrupted(&me.path, name).await {
+        if self.interrupt.is_some() && self.interrupted(me, name).await {
             return Ok(());
         }
-        std::panic::catch_unwind(AssertUnwindSafe(|| worker.handle(message, me)))
-            .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)))?;
+        std::panic::catch_unwind(AssertUnwindSafe(|| worker.handle(message, me))).map_err(|panic| {
+            metrics::counter!("cproxy_panics_total", "actor" => me.path.to_string()).increment(1);
+            format!("panicked in {name}: {}", panic_text(&*panic))
+        })?;
         match me.failure.take() {
             Some(reason) => Err(reason.into()),
             None => Ok(()),
