@@ -141,11 +141,6 @@ impl Client {
         &self.address
     }
 
-    /// The token that it asks for.
-    pub fn token(&self) -> Option<&Key> {
-        self.token.as_ref()
-    }
-
     /// The status.
     pub async fn status(&self) -> Result<Status, String> {
         let body = self.send(Method::GET, "/status", &[], Bytes::new()).await?;

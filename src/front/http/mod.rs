@@ -9,7 +9,7 @@ mod body;
 mod faults;
 mod guard;
 mod messages;
-pub mod metrics;
+mod metrics;
 mod models;
 mod openai;
 mod page;
@@ -54,6 +54,7 @@ const ROUTES: &[Route] = &[
     ("/v1/models/{*id}", || get(models::one)),
     ("/health", || get(admin::health)),
     ("/status", || get(admin::status)),
+    ("/metrics", || get(metrics::page)),
     ("/faults", || get(faults::list).post(faults::arm).delete(faults::clear)),
     ("/explain", || post(admin::explain)),
     ("/page/{file}", || get(page::file)),
