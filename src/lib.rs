@@ -4,6 +4,7 @@
 //! actors. `actors.md` draws the tree. The rooms, from the top down; a room imports only those below:
 //!
 //! - [`cli`]: one file per subcommand.
+//! - [`drill`]: a daemon over simulated providers, and what outages do to it.
 //! - [`front`]: the HTTP and the MCP front: requests in, answers out, in the caller's dialect.
 //! - [`exchange`]: the life of a request: attempts, commit gate, relay, deadlines.
 //! - [`actors`]: the tree: who owns what, and the messages.
@@ -19,6 +20,7 @@ pub mod cells;
 pub mod cli;
 pub mod config;
 pub mod dialect;
+pub mod drill;
 pub mod exchange;
 pub mod faults;
 pub mod front;

@@ -17,6 +17,7 @@ use super::router::RouterMessage;
 use super::simulator::SimulatorMessage;
 use crate::cells::{ConfigCell, LedgerCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
+use crate::faults::Injector;
 use crate::routing::{Table, Vital};
 use crate::runtime::supervisor::SupervisorMessage;
 use crate::runtime::{Interrupt, Place, Random, Slot, State, clock};
@@ -57,7 +58,9 @@ pub struct Directory {
     pub requests: Arc<Requests>,
     /// Randomness.
     pub random: Arc<Random>,
-    /// The fault plan, if faults are enabled.
+    /// What injects faults, if that is enabled; fixed for the life of the process.
+    pub faults: Option<Arc<Injector>>,
+    /// The same, as actors see it.
     pub interrupt: Option<Arc<dyn Interrupt>>,
     /// When the daemon started.
     pub started: Instant,
@@ -83,8 +86,15 @@ pub struct Published {
 // === impl Directory ===
 
 impl Directory {
-    /// The directory of a daemon that is about to start: empty slots, cells with the first config.
+    /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
+    /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
+        let faults =
+            loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
+        let connect = match &faults {
+            Some(injector) => crate::faults::wrap(connect, injector.clone()),
+            None => connect,
+        };
         let directory = Directory {
             root: Slot::new("root"),
             config: Slot::new("root/config"),
@@ -103,13 +113,28 @@ impl Directory {
             requests: Arc::default(),
             random: Arc::new(random),
             connect,
-            interrupt: None,
+            interrupt: faults.clone().map(|injector| injector as Arc<dyn Interrupt>),
+            faults,
             started: clock::now(),
         };
         // Made here, so that requests are served from the first moment.
         super::providers::apply(&directory);
         super::router::publish(&directory);
         directory
+    }
+
+    /// The places of all actors, from the root down, in the order in which they start.
+    pub fn places(&self) -> Vec<Arc<dyn Place>> {
+        let mut places: Vec<Arc<dyn Place>> =
+            vec![self.root.clone(), self.config.clone(), self.providers.clone()];
+        places.extend(self.entries.load().values().map(|entry| entry.slot.clone() as Arc<dyn Place>));
+        places.push(self.router.clone());
+        places.push(self.mcp.clone());
+        places.push(self.http.clone());
+        if self.simulator.vitals().incarnation() > 0 {
+            places.push(self.simulator.clone());
+        }
+        places
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Status {
     pub failovers: u64,
     /// Faults injected since the start; `None` while fault injection is off.
     pub faults: Option<u64>,
+    /// The fault rules that are armed, with how often each was hit and has fired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fault_rules: Vec<crate::faults::Shown>,
     /// Whatever deserves a person's attention, in words.
     pub warnings: Vec<String>,
 }
@@ -179,7 +182,8 @@ impl Status {
             requests: requests.total.load(Ordering::Relaxed),
             errors: requests.errors.load(Ordering::Relaxed),
             failovers: requests.failovers.load(Ordering::Relaxed),
-            faults: None,
+            faults: directory.faults.as_ref().map(|faults| faults.fired()),
+            fault_rules: directory.faults.as_ref().map(|faults| faults.list()).unwrap_or_default(),
             warnings,
         }
     }

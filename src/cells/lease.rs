@@ -151,9 +151,12 @@ impl Refusal {
             other => format!("{target}: {other}"),
         };
         let mut fault = Fault::new(kind, message);
-        if let Refusal::Denied(refusal) = &self {
-            fault.retry_after = refusal.ready_at.map(|at| at.saturating_duration_since(now));
-        }
+        fault.retry_after = match &self {
+            Refusal::Denied(refusal) => refusal.ready_at.map(|at| at.saturating_duration_since(now)),
+            // An actor that is behind, or comes back, does so soon.
+            Refusal::Busy | Refusal::Gone => Some(Duration::from_secs(1)),
+            Refusal::NoKey(_) | Refusal::Disabled => None,
+        };
         fault
     }
 }

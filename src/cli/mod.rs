@@ -2,6 +2,7 @@
 
 mod check;
 mod embedded;
+mod fault;
 mod logs;
 mod mcp;
 mod run;
@@ -9,6 +10,8 @@ mod serve;
 mod simulate;
 mod token;
 mod usage;
+
+pub use serve::Running;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -52,6 +55,8 @@ enum Command {
     },
     /// Start another program with the right environment for the running daemon, starting one if none runs.
     Run(run::RunArgs),
+    /// Inject faults into the running daemon, list them, or clear them ([faults] enabled = true).
+    Fault(fault::FaultArgs),
     /// Run the embedded upstream by itself: it speaks Anthropic Messages and Chat Completions from a script.
     Simulate(simulate::SimulateArgs),
     /// Show tokens and cost, by day, provider, model, session or agent.
@@ -97,6 +102,7 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Config { what: ConfigCommand::Example }) => say(crate::config::source::BUILT_IN),
         Some(Command::Run(args)) => run::run(args),
+        Some(Command::Fault(args)) => block_on(fault::run(args)),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
         Some(Command::Usage(args)) => usage::run(&args),
         Some(Command::Logs(args)) => logs::run(&args),

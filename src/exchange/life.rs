@@ -277,7 +277,7 @@ impl Exchange {
                 .await
             {
                 Ok(granted) => return granted,
-                Err(AskError::Deadline) => return Err(Refusal::Busy),
+                Err(AskError::Deadline | AskError::Overloaded) => return Err(Refusal::Busy),
                 Err(AskError::Down | AskError::Died) => {
                     // A restart is not an outage: the next incarnation is asked, unless it will be long in coming.
                     let state = entry.slot.vitals().state();

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::mcp;
 use crate::actors::Directory;
+use crate::actors::faults;
 use crate::actors::config::ConfigMessage;
 use crate::actors::status::Status;
 use crate::config::secret::Key;
@@ -142,8 +143,12 @@ impl Daemon {
             mcp::Command::ClearCache => {
                 Err("the response cache is not enabled ([cache] enabled = true)".to_owned())
             }
-            mcp::Command::InjectFault(_) => {
-                Err("fault injection is not enabled ([faults] enabled = true)".to_owned())
+            mcp::Command::InjectFault(rule) => {
+                if rule.get("fault").and_then(Value::as_str) == Some("off") {
+                    return faults::clear(&self.directory).map(|cleared| json!({ "disarmed": cleared }));
+                }
+                let rule = serde_json::from_value(rule).map_err(|error| format!("no fault rule: {error}"))?;
+                faults::arm(&self.directory, vec![rule]).map(|armed| json!({ "armed": armed }))
             }
         }
     }

@@ -115,20 +115,20 @@ impl<W: Worker> Shell<W> {
     }
 
     /// Carries out what a fault plan says; true if the message is to be dropped.
-    async fn interrupted(&self, path: &str, message: &'static str) -> bool {
-        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(path, message)) else {
+    async fn interrupted(&self, me: &Me<W::Message>, message: &'static str) -> bool {
+        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(&me.path, message))
+        else {
             return false;
         };
         match interruption {
             Interruption::Kill => {
-                if let Some(address) = self.slot.get() {
-                    address.kill();
-                }
+                // Not through the slot: the next incarnation may live there already.
+                me.address.kill();
                 std::future::pending::<()>().await; // a kill takes effect at the next wait
                 true
             }
             #[allow(clippy::panic)] // the purpose of this arm
-            Interruption::Panic => panic!("injected panic"),
+            Interruption::Panic => panic!("panicked in {message}: injected"),
             Interruption::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 false
@@ -165,7 +165,7 @@ impl<W: Worker> Actor for Shell<W> {
         me.address.taken();
         me.reap();
         let name = W::name(&message);
-        if self.interrupt.is_some() && self.interrupted(&me.path, name).await {
+        if self.interrupt.is_some() && self.interrupted(me, name).await {
             return Ok(());
         }
         let path = me.path.clone();

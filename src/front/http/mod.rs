@@ -1,14 +1,16 @@
-//! The HTTP front: `/v1/messages` and what belongs to it, `/mcp`, `/health`, `/status`.
+//! The HTTP front: `/v1/messages` and what belongs to it, OpenAI's endpoints, `/mcp`, `/health`, `/status`.
 //!
 //! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
 //! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
 
 mod admin;
 mod body;
+mod faults;
 mod guard;
 mod messages;
 mod metrics;
 mod models;
+mod openai;
 mod respond;
 
 use std::sync::Arc;
@@ -46,6 +48,8 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
             "/v1/messages/count_tokens",
             post(messages::count_tokens).fallback(respond::method_not_allowed),
         )
+        .route("/v1/chat/completions", post(openai::chat).fallback(respond::method_not_allowed))
+        .route("/v1/responses", post(openai::responses).fallback(respond::method_not_allowed))
         .route("/v1/models", get(models::list).fallback(respond::method_not_allowed))
         .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
         .route("/health", get(admin::health).fallback(respond::method_not_allowed))
@@ -53,12 +57,18 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
         .route("/metrics", get(metrics::page).fallback(respond::method_not_allowed))
         .route("/api/hello", any(admin::hello))
         .route("/", any(admin::root))
-        .fallback(respond::no_such_path)
-        .with_state(daemon);
+        .fallback(respond::no_such_path);
+    if daemon.directory().faults.is_some() {
+        let faults = get(faults::list).post(faults::arm).delete(faults::clear);
+        routes = routes.route("/faults", faults.fallback(respond::method_not_allowed));
+    }
+    let mut routes = routes.with_state(daemon);
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
-    routes.layer(axum::middleware::from_fn_with_state(guard, guard::check))
+    routes
+        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
+        .layer(axum::middleware::map_response(respond::signed))
 }
 
 /// Serves one connection until it ends, or until `stop` asks it to finish what it has.
