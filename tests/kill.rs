@@ -250,6 +250,10 @@ async fn a_truncated_answer_never_ends_well_whoever_dies() {
             assert!(bench.kill(&format!("root/providers/{provider}")).await);
             let answered = begun.finish().await;
             match &answered.end {
+                // Chat Completions ends with a finish_reason; servers that forget `[DONE]` after it are many.
+                Ok(End::Well(said)) if provider == "b" && matches!(trouble, Trouble::NoTerminator) => {
+                    assert_eq!(said, TEXT);
+                }
                 Ok(End::Error(_, said)) => assert!(said.starts_with("One"), "{trouble:?}: {answered:?}"),
                 other => panic!("{provider}, {trouble:?}: {other:?}"),
             }
@@ -304,8 +308,8 @@ async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
     let text = format!(
         "{TWO}\ndeadline = \"5s\"\nmax_wait = \"1s\"\n[faults]\nenabled = true\nseed = {seed}\n"
     )
-    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\" }")
-    .replace("priority = 2", "priority = 2\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\" }");
+    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
+    .replace("priority = 2", "priority = 2\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
     let bench = Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
     let mut rules = Vec::new();
     for (fault, more) in [

@@ -90,7 +90,7 @@ struct Add {
 /// Talks to the daemon.
 pub async fn run(args: FaultArgs) -> ExitCode {
     match talk(args).await {
-        Ok(text) => super::say(&text),
+        Ok(text) => super::terminal::say(&text),
         Err(reason) => {
             let _ = writeln!(std::io::stderr(), "cproxy fault: {reason}");
             ExitCode::FAILURE

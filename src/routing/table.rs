@@ -153,9 +153,7 @@ impl Row {
         };
         let dialect = match provider.kind {
             ProviderKind::Anthropic => Dialect::Anthropic,
-            ProviderKind::Openai if provider.api == Some(Api::Responses) => {
-                Dialect::OpenAiResponses
-            }
+            ProviderKind::Openai if provider.api == Some(Api::Responses) => Dialect::OpenAiResponses,
             ProviderKind::Openai | ProviderKind::Openrouter | ProviderKind::Local => Dialect::OpenAiChat,
             ProviderKind::Gemini => Dialect::Gemini,
         };
