@@ -59,7 +59,7 @@ async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
         Phase::BeforeHeaders => paced(120, 0, 0),
         Phase::BeforeFirstOutput => paced(0, 120, 0),
         Phase::InStream => paced(0, 0, 10),
-        Phase::InAdmission => paced(0, 60, 0),
+        Phase::InAdmission => paced(300, 0, 0),
         Phase::BeforeRoute | Phase::AtSettlement => paced(0, 0, 0),
     };
     let bench = Arc::new(daemon(&text, Where::Sockets, |_| always(pace.clone())).await);
@@ -80,9 +80,10 @@ async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
                 async move { bench.ask(front, "a/claude-x", "second").await }
             });
             let entry = bench.directory().entries.load().get("a").unwrap().clone();
-            while entry.cell.waiting() == 0 {
+            while entry.cell.waiting() == 0 && !waiter.is_finished() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            assert!(!waiter.is_finished(), "it did not wait: {:?}", waiter.await);
             assert!(bench.kill(actor).await);
             assert_eq!(holder.await.unwrap().text(), Some(TEXT), "the one that holds the place");
             waiter.await.unwrap()
@@ -125,8 +126,10 @@ async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
 async fn dies_at_every_phase(actor: &str) {
     for phase in PHASES {
         for front in [Front::Streamed, Front::Whole] {
-            let answered = dies_at(actor, phase, front).await;
+            let dies = tokio::time::timeout(Duration::from_secs(30), dies_at(actor, phase, front));
+            let answered = dies.await.unwrap_or_else(|_| panic!("{actor} at {phase:?}, {front:?}: hangs"));
             assert_eq!(answered.text(), Some(TEXT), "{actor} at {phase:?}, {front:?}: {answered:?}");
+            println!("{actor} at {phase:?}, {front:?}: {:?}", answered.total);
         }
     }
 }

@@ -139,7 +139,7 @@ impl Ground {
         for (usual, front) in ground.usual.iter_mut().zip(FRONTS) {
             *usual = bench.ask(front, &ground.model, "hello").await.total;
         }
-        bench.stop().await;
+        stop(bench).await;
         Ok(ground)
     }
 
