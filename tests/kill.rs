@@ -311,8 +311,8 @@ async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
     let text = format!(
         "{TWO}\ndeadline = \"5s\"\nmax_wait = \"1s\"\n[faults]\nenabled = true\nseed = {seed}\n"
     )
-    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
-    .replace("priority = 2", "priority = 2\ntimeouts = { first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
+    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
+    .replace("priority = 2", "priority = 2\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
     let bench = Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
     let mut rules = Vec::new();
     for (fault, more) in [

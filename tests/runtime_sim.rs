@@ -88,8 +88,8 @@ async fn simulate(seed: u64, requests: u64) -> Outcome {
     let random = Arc::new(Random::seeded(seed));
     let text = format!("{TWO}\ndeadline = \"8s\"\nmax_wait = \"1s\"\n[faults]\nenabled = true\nseed = {seed}\n")
         .replace("health = { interval = \"0s\" }", "health = { interval = \"20s\", timeout = \"2s\" }")
-        .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 8, requests_per_minute = 600 }\ntimeouts = { first_byte = \"2s\", idle = \"2s\", total = \"6s\" }")
-        .replace("priority = 2", "priority = 2\nlimits = { max_concurrent = 12 }\ntimeouts = { first_byte = \"2s\", idle = \"2s\", total = \"6s\" }");
+        .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 8, requests_per_minute = 600 }\ntimeouts = { connect = \"1s\", first_byte = \"2s\", idle = \"2s\", total = \"6s\" }")
+        .replace("priority = 2", "priority = 2\nlimits = { max_concurrent = 12 }\ntimeouts = { connect = \"1s\", first_byte = \"2s\", idle = \"2s\", total = \"6s\" }");
     let loaded = config(&text);
     let bench = Bench::start(loaded.clone(), Where::Memory, |_| always(paced(20, 30, 7))).await.unwrap();
     let bench = Arc::new(bench);
