@@ -23,6 +23,7 @@ use std::sync::Arc;
 use crate::actors::Directory;
 
 pub use answer::{Answer, AnswerBody, Served};
+pub use count::in_words;
 pub use request::{Credential, Front, Request, RequestId};
 
 /// Runs requests. Cheap to clone.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::caller::{self, Whole};
 use super::pipe::{PassThrough, Pipe, Report, Translate};
 use super::request::Request;
+use crate::cells::upstream::About;
 use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
@@ -107,6 +108,10 @@ pub fn outgoing(
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
     *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    if lease.upstream().is_curious() {
+        let model = candidate.target.model.clone();
+        message.extensions_mut().insert(About { model, session: request.facts.session.clone() });
+    }
     Ok(Outgoing::Send(message, reading))
 }
 

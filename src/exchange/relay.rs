@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::caller;
 use super::pipe::{Pipe, Report};
 use super::request::Request;
-use crate::cells::upstream::Body;
+use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
@@ -110,7 +110,10 @@ impl Relay {
         self.done = true;
         let report = self.pipe.report();
         let ending = match result {
-            Ok(()) => Ending::Well(report),
+            Ok(()) => {
+                upstream::read_out(std::mem::take(&mut self.body));
+                Ending::Well(report)
+            }
             Err(fault) => {
                 let error = self
                     .pipe
