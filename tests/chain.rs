@@ -64,9 +64,9 @@ fn conversation() -> impl Strategy<Value = (Option<String>, Vec<Step>)> {
             (text, _) => Step::Assistant(text, calls),
         },
     );
-    let user = proptest::collection::vec(words(), 1..3).prop_map(Step::User);
-    let turn = (user.clone(), assistant).prop_map(|(user, assistant)| vec![user, assistant]);
-    (proptest::option::of(words()), proptest::collection::vec(turn, 0..5), user)
+    let user = || proptest::collection::vec(words(), 1..3).prop_map(Step::User);
+    let turn = (user(), assistant).prop_map(|(user, assistant)| vec![user, assistant]);
+    (proptest::option::of(words()), proptest::collection::vec(turn, 0..5), user())
         .prop_map(|(system, turns, last)| (system, turns.into_iter().flatten().chain([last]).collect()))
 }
 

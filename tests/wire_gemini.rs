@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+#[allow(dead_code, reason = "each test target uses a part of it")]
 mod support;
 
 use bytes::Bytes;
@@ -11,11 +12,10 @@ use cproxy::dialect::openai_chat::{Context, Target, Translation};
 use cproxy::dialect::part::{Flow, Sink, Source};
 use cproxy::dialect::{Fault, FaultKind, Part, Stop, gemini, sse, table};
 use proptest::prelude::*;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use support::grammar;
 use support::recordings::recordings;
+use support::recut;
 
 const MODEL: &str = "gemini-3-flash-preview";
 
@@ -142,23 +142,13 @@ fn a_recorded_stream_says_the_same_in_messages() {
 
 #[test]
 fn however_a_stream_is_cut_the_parts_are_the_same() {
-    let seed =
-        std::env::var("CPROXY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    println!("CPROXY_SEED={seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut random = recut::random();
     for (name, bytes) in streams() {
         let whole = parts(&bytes).unwrap();
-        for round in 0..8 {
-            let mut at: Vec<usize> = match round {
-                0 => (0..=bytes.len()).collect(),
-                _ => (0..30).map(|_| rng.random_range(0..=bytes.len())).collect(),
-            };
-            at.extend([0, bytes.len()]);
-            at.sort_unstable();
-            let pieces: Vec<&[u8]> = at.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
+        for pieces in recut::ways(&bytes, &mut random) {
             let mut parts: Vec<Part<'static>> = Vec::new();
             read(&pieces, &mut parts).unwrap();
-            assert_eq!(parts, whole, "{name}, seed {seed}, round {round}");
+            assert_eq!(parts, whole, "{name}");
         }
     }
 }
