@@ -64,6 +64,8 @@ async fn failures_are_tool_errors_that_say_what_to_do() {
     assert_eq!(error["type"], "rate_limit_error");
     assert_eq!((error["status"].as_u64(), error["retry_after_s"].as_u64()), (Some(429), Some(7)));
     assert!(error["advice"].as_str().unwrap().contains("cproxy://health"));
+    let shown = &limited.content[0].as_text().unwrap().text;
+    assert!(shown.contains("429") && shown.contains("slow down") && shown.contains("wait 7 s"), "{shown}");
 
     let cut = call(&client, "proxy_completion", json!({ "messages": "x", "model": "cut" })).await;
     assert_eq!(cut.is_error, Some(true), "a cut stream is no answer");
@@ -261,7 +263,7 @@ async fn comparing_gives_every_answer_and_every_failure_side_by_side() {
     assert_eq!(kinds, [None, Some("rate_limit_error"), Some("internal_error"), Some("timeout")]);
     assert_eq!(answers[0]["text"], "q");
     assert!(answers[0]["seconds"].is_number());
-    assert_eq!(answers[2]["model"], "panic");
+    assert_eq!(answers[2]["asked"], "panic");
 }
 
 #[tokio::test]
@@ -438,7 +440,7 @@ async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
         input.write_all(b"\"}}\n").await.unwrap();
     };
     huge.await;
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert_eq!(answer["id"], 7);
     assert!(answer["error"]["message"].as_str().unwrap().contains("bytes, more than"), "{answer}");
 
@@ -453,14 +455,14 @@ async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
         ),
     ] {
         input.write_all(line.as_bytes()).await.unwrap();
-        let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+        let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
         assert!(answer["error"].is_object(), "{answer}");
         if !id.is_null() {
             assert_eq!(answer["id"], id);
         }
     }
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":11,\"method\":\"ping\"}\n").await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert_eq!((answer["id"].as_u64(), answer["result"].is_object()), (Some(11), true));
 }
 
@@ -475,6 +477,41 @@ async fn a_request_id_that_is_in_use_is_refused() {
     input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
     fake.wait_open(1).await;
     input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
     assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
+}
+
+#[tokio::test]
+async fn turns_of_one_conversation_come_one_after_another_and_none_is_lost() {
+    let fake = Fake::new();
+    let client = connect(fake.clone()).await;
+    let result = call(&client, "proxy_completion", json!({ "messages": "first" })).await;
+    let id = structured(&result)["conversation_id"].clone();
+    let turn = |text: String| {
+        call(&client, "proxy_completion", json!({ "messages": text, "conversation_id": id.clone() }))
+    };
+    futures_util::future::join_all((0..8).map(|n| turn(format!("turn {n}")))).await;
+    turn("last".into()).await;
+    let sent = fake.last_body();
+    let said: Vec<_> = sent["messages"].as_array().unwrap().iter().map(|message| &message["role"]).collect();
+    assert_eq!(said.len(), 2 * 9 + 1);
+    assert!(
+        said.chunks(2).all(|pair| pair[0] == "user" && pair.get(1).is_none_or(|role| *role == "assistant"))
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_the_stateless_revision_calls_and_listens() {
+    let fake = Fake::new();
+    let client = fake::connect_stateless(fake.clone()).await;
+    let result = call(&client, "proxy_completion", json!({ "messages": "hello" })).await;
+    assert_eq!(structured(&result)["text"], "hello");
+    let filter = SubscriptionFilter::builder().resource_subscription("cproxy://status").build();
+    let mut subscription = client.listen(filter).await.unwrap();
+    // The watch begins after the acknowledgement.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fake.change(|status| status.requests += 1);
+    let told =
+        tokio::time::timeout(Duration::from_secs(5), subscription.next()).await.expect("in time").unwrap();
+    assert!(matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))), "{told:?}");
 }

@@ -5,7 +5,9 @@
 
 pub mod config;
 pub mod directory;
+pub mod faults;
 pub mod http_front;
+pub mod ledger;
 pub mod mcp_front;
 pub mod provider;
 pub mod providers;

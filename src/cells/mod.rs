@@ -5,6 +5,7 @@
 
 mod config;
 mod lease;
+mod ledger;
 mod listener;
 mod probe;
 mod provider;
@@ -15,6 +16,7 @@ mod view;
 
 pub use config::ConfigCell;
 pub use lease::{Lease, Outcome, Refusal};
+pub use ledger::{LedgerCell, Reservation};
 pub use listener::ListenerCell;
 pub use probe::Health;
 pub use provider::{Admitted, ProviderCell, Setup};

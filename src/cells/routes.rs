@@ -1,14 +1,18 @@
 //! What the router keeps beside its table: who served which session, whose turn it is, the retry budget, what was
 //! set by command.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dashmap::DashMap;
+
 use crate::config::{Strategy, Target};
+use crate::dialect::openai_chat::Rectify;
 use crate::routing::{Affinity, Balance, Home, RetryBudget};
 
 /// Sessions that are remembered, and for how long: upstream prompt caches live an hour at most.
 const SESSIONS: usize = 10_000;
+const TARGETS: usize = 1000;
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// Affinity, turns, the retry budget and overrides.
@@ -17,6 +21,7 @@ pub struct RoutesCell {
     balance: Mutex<Balance>,
     budget: Mutex<RetryBudget>,
     strategy: Mutex<Option<Strategy>>,
+    learned: DashMap<Target, Arc<[Rectify]>>,
 }
 
 // === impl RoutesCell ===
@@ -29,6 +34,7 @@ impl RoutesCell {
             balance: Mutex::default(),
             budget: Mutex::new(RetryBudget::usual(now)),
             strategy: Mutex::default(),
+            learned: DashMap::new(),
         }
     }
 
@@ -60,6 +66,23 @@ impl RoutesCell {
     /// Takes an attempt beyond a request's first; false if the daemon's budget is used up.
     pub fn spend_retry(&self, now: Instant) -> bool {
         lock(&self.budget).spend(now)
+    }
+
+    /// The changes to requests that refusals of this provider and model have taught.
+    pub fn learned(&self, target: &Target) -> Arc<[Rectify]> {
+        if self.learned.is_empty() {
+            return Arc::default();
+        }
+        self.learned.get(target).map_or_else(Arc::default, |known| known.clone())
+    }
+
+    /// A refusal has taught another one.
+    pub fn learn(&self, target: &Target, rectify: Rectify) {
+        if self.learned.len() >= TARGETS && !self.learned.contains_key(target) {
+            self.learned.clear(); // it is learned again at the price of one refusal
+        }
+        let mut known = self.learned.entry(target.clone()).or_default();
+        *known = known.iter().copied().chain([rectify]).collect();
     }
 
     /// The strategy set by command, if any.

@@ -87,6 +87,7 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Changes {
         ("mcp", a.mcp != b.mcp),
         ("faults", a.faults != b.faults),
         ("ledger", a.ledger != b.ledger),
+        ("budgets", a.budgets != b.budgets),
     ];
     let restart = [
         ("server.host", a.server.host != b.server.host),

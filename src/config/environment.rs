@@ -20,7 +20,8 @@ pub const UPSTREAM: &str = "upstream";
 const SECTIONS: [&str; 7] = ["server", "routing", "cache", "logging", "mcp", "faults", "ledger"];
 
 /// Variables that start with `CPROXY_` and name no key.
-const RESERVED: [&str; 2] = ["CPROXY_CONFIG", "CPROXY_CLAUDE"];
+const RESERVED: [&str; 5] =
+    ["CPROXY_CONFIG", "CPROXY_CLAUDE", "CPROXY_NODE_MODULES", "CPROXY_PYTHON", "CPROXY_CI_CACHE"];
 
 /// Writes the variables into the document. Returns whether `MCP_MODE` asks for the MCP front over stdio.
 pub fn apply<'t>(

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use super::document::{Document, KeyPath};
 use super::error::{ConfigError, Problem};
 use super::keys::{Found, Keys, resolve_keys};
-use super::source::{BUILT_IN, Environment, MAX_FILE, Overrides, Source, resolve};
+use super::source::{BUILT_IN, Environment, MAX_FILE, Overrides, Source, resolve, state_dir};
 use super::{Config, Provider, ProviderId, aliases, environment as layer, show, validate};
 
 /// A configuration that may come into force.
@@ -151,6 +151,7 @@ fn read_config(document: &mut Document<'_>) -> Config {
         mcp: section(document, "mcp"),
         faults: section(document, "faults"),
         ledger: section(document, "ledger"),
+        budgets: section(document, "budgets"),
     }
 }
 
@@ -183,6 +184,9 @@ fn resolve_paths(config: &mut Config, dir: &Path, environment: &Environment<'_>)
     ];
     for path in paths.into_iter().flatten() {
         *path = resolve(path, dir, &environment.variables);
+    }
+    if config.ledger.file.is_none() {
+        config.ledger.file = state_dir(&environment.variables).map(|dir| dir.join("ledger.sqlite3"));
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Config {
     pub faults: Faults,
     /// The ledger: usage and cost.
     pub ledger: Ledger,
+    /// What may be spent.
+    pub budgets: Budgets,
 }
 
 /// `[server]`: where the daemon listens, and how much it takes in.
@@ -404,6 +406,11 @@ pub struct Logging {
     pub performance: bool,
     /// Where the log goes beside the terminal.
     pub file: Option<PathBuf>,
+    /// The size at which the file is set aside as `FILE.1`, and a new one begun.
+    #[schemars(with = "String")]
+    pub max_size: ByteSize,
+    /// How many files are kept in all.
+    pub max_files: u32,
 }
 
 /// How log lines look.
@@ -445,8 +452,35 @@ pub struct Faults {
 pub struct Ledger {
     /// Whether usage is kept on disk.
     pub enabled: bool,
-    /// The database; by default in the platform's place for state.
+    /// The database; by default `cproxy/ledger.sqlite3` in the user's folder for state (`XDG_STATE_HOME`, else
+    /// `~/.local/state`).
     pub file: Option<PathBuf>,
+}
+
+/// `[budgets]`: what may be spent, in US dollars by the prices that are known. Days and months are those of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budgets {
+    /// In a day.
+    pub day: Budget,
+    /// In a month.
+    pub month: Budget,
+    /// In a session.
+    pub session: Budget,
+    /// By an agent.
+    pub agent: Budget,
+}
+
+/// One budget: `{ warn = 5.0, stop = 10.0 }`.
+#[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// From here on the status warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warn: Option<f64>,
+    /// Requests that could lead beyond this are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<f64>,
 }
 
 /// A number of bytes, written as people do: `64MiB`, `512 KiB`, `1GB`.
@@ -525,6 +559,15 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.provider, self.model)
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// Whether it limits anything.
+    pub fn is_set(&self) -> bool {
+        self.warn.is_some() || self.stop.is_some()
     }
 }
 
@@ -650,6 +693,8 @@ impl Default for Logging {
             responses: false,
             performance: true,
             file: None,
+            max_size: ByteSize(10 << 20),
+            max_files: 5,
         }
     }
 }

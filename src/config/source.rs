@@ -139,6 +139,17 @@ pub fn expand(path: &str, variables: &BTreeMap<String, String>) -> PathBuf {
     }
 }
 
+/// The folder for what the daemon keeps between its runs, `cproxy` in `XDG_STATE_HOME`, else in `~/.local/state`;
+/// `None` if the environment names no home. Source: XDG Base Directory Specification (a relative path is ignored).
+pub fn state_dir(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let named = variables.get("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = named.or_else(|| {
+        let path = expand("~/.local/state", variables);
+        (!path.starts_with("~")).then_some(path)
+    })?;
+    Some(base.join("cproxy"))
+}
+
 /// A path of the config: `~/` expanded, a relative one taken from the config's directory.
 pub fn resolve(path: &Path, dir: &Path, variables: &BTreeMap<String, String>) -> PathBuf {
     match path.to_str() {
@@ -192,6 +203,18 @@ mod tests {
         }
         std::fs::write(&file, vec![b'x'; MAX_FILE as usize + 1]).unwrap();
         assert!(read_file(&file).unwrap_err().to_string().contains("larger than 1 MiB"));
+    }
+
+    #[test]
+    fn what_is_kept_goes_where_xdg_says_else_into_the_home() {
+        let dir = |pairs: &[(&str, &str)]| {
+            state_dir(&pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+        };
+        let home = ("HOME", "/home/u");
+        assert_eq!(dir(&[home]), Some("/home/u/.local/state/cproxy".into()));
+        assert_eq!(dir(&[home, ("XDG_STATE_HOME", "/s")]), Some("/s/cproxy".into()));
+        assert_eq!(dir(&[home, ("XDG_STATE_HOME", "relative")]), Some("/home/u/.local/state/cproxy".into()));
+        assert_eq!(dir(&[]), None);
     }
 
     #[test]

@@ -172,6 +172,30 @@ fn others(config: &Config, check: &mut Check<'_, '_>) {
              \"info,cproxy::exchange=debug\"",
         );
     }
+    let logging = KeyPath::of(["logging"]);
+    check.at_least_one(&logging.key("max_files"), config.logging.max_files.into());
+    if config.logging.max_size.0 < 64 << 10 {
+        check.report(&logging.key("max_size"), "less than 64KiB: files would be set aside all the time");
+    }
+    let budgets = &config.budgets;
+    for (key, budget) in [
+        ("day", budgets.day),
+        ("month", budgets.month),
+        ("session", budgets.session),
+        ("agent", budgets.agent),
+    ] {
+        let path = KeyPath::of(["budgets"]).key(key);
+        for (mark, dollars) in [("warn", budget.warn), ("stop", budget.stop)] {
+            if dollars.is_some_and(|dollars| !dollars.is_finite() || !(0.0..=1e9).contains(&dollars)) {
+                check.report(&path.key(mark), "must be a number of US dollars from 0 on");
+            }
+        }
+        if let (Some(warn), Some(stop)) = (budget.warn, budget.stop)
+            && warn > stop
+        {
+            check.report(&path.key("warn"), "above stop: it would never warn before it stops");
+        }
+    }
     if config.mcp.default_model.as_deref().is_some_and(|model| model.trim().is_empty()) {
         check.report(&KeyPath::of(["mcp", "default_model"]), "must not be empty; leave it out");
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 /// One failed attempt: what happened, and what the upstream said of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct Fault {
     /// What happened.
     pub kind: FaultKind,
@@ -23,6 +24,8 @@ pub struct Fault {
     pub ambiguous: bool,
     /// The upstream's error body as it came, for callers who speak its dialect.
     pub body: Option<Bytes>,
+    /// The headers of the upstream's refusal: what it says of its limits.
+    pub headers: Option<Box<http::HeaderMap>>,
 }
 
 /// What happened.
@@ -74,7 +77,15 @@ pub enum Phase {
 impl Fault {
     /// A fault without a status.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, status: None, message: message.into(), retry_after: None, ambiguous: false, body: None }
+        Fault {
+            kind,
+            status: None,
+            message: message.into(),
+            retry_after: None,
+            ambiguous: false,
+            body: None,
+            headers: None,
+        }
     }
 
     /// The upstream broke its own dialect.

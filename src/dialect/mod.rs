@@ -12,10 +12,12 @@
 pub mod anthropic;
 pub mod carrier;
 pub mod fault;
+pub mod gemini;
 pub mod head;
 pub mod json;
 pub mod names;
 pub mod openai_chat;
+pub mod openai_responses;
 pub mod part;
 pub mod retry_after;
 pub mod schema;

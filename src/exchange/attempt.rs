@@ -1,17 +1,18 @@
 //! One attempt at one upstream: send, wait for the first output, or fail. Everything before the commit point.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 
 use super::gate::Gate;
-use super::outgoing::{self, Outgoing};
+use super::outgoing::{self, Outgoing, Reading};
 use super::pipe::{Pipe, Report};
 use super::request::Request;
 use crate::cells::Lease;
 use crate::cells::upstream::Body;
+use crate::dialect::openai_chat::Rectify;
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
@@ -19,8 +20,9 @@ use crate::runtime::clock;
 /// Most bytes of an answer that is not streamed.
 const MAX_WHOLE: usize = 64 << 20;
 
-/// Most bytes of an error's body.
+/// Most bytes of an error's body, and how long it may take to come: the status has said most.
 const MAX_ERROR: usize = 256 << 10;
+const ERROR_LIMIT: Duration = Duration::from_secs(5);
 
 /// An attempt that has reached its commit point.
 pub enum Committed {
@@ -48,12 +50,23 @@ pub enum Committed {
     },
 }
 
-/// Sends the request and waits until there is something to give to the caller.
-pub async fn attempt(request: &Request, lease: &mut Lease, outgoing: Outgoing) -> Result<Committed, Fault> {
-    let timeouts = *lease.timeouts();
-    let started = clock::now();
-    let first_by = started + timeouts.first_byte;
-    let total_by = started + timeouts.total;
+/// An attempt that failed before its commit point.
+#[derive(Debug)]
+pub struct Failed {
+    /// What happened.
+    pub fault: Fault,
+    /// The change to the request that the upstream's refusal asks for, if it names one.
+    pub mend: Option<Rectify>,
+}
+
+/// Sends the request and waits until there is something to give to the caller. `known` are the changes that
+/// earlier refusals have taught.
+pub async fn attempt(
+    request: &Request,
+    lease: &mut Lease,
+    outgoing: Outgoing,
+    known: &[Rectify],
+) -> Result<Committed, Failed> {
     let (message, reading) = match outgoing {
         Outgoing::Send(message, reading) => (message, reading),
         Outgoing::Answer(parts) => {
@@ -61,46 +74,56 @@ pub async fn attempt(request: &Request, lease: &mut Lease, outgoing: Outgoing) -
             return Ok(Committed::Whole { headers: HeaderMap::new(), body, report });
         }
     };
-
+    let timeouts = *lease.timeouts();
+    let total_by = clock::now() + timeouts.total;
+    // Who does not stream often sends even the headers only when the whole answer is there.
+    let headers_by = if request.facts.head.stream { clock::now() + timeouts.first_byte } else { total_by };
     lease.sent();
-    let response = by(first_by, Phase::Headers, lease.upstream().send(message)).await?;
-    let status = response.status();
+    let response = by(headers_by, Phase::Headers, lease.upstream().send(message)).await?;
     let (parts, body) = response.into_parts();
-    if !status.is_success() {
-        let body = whole(
-            body,
-            MAX_ERROR,
-            first_by.max(clock::now() + std::time::Duration::from_secs(5)),
-            Phase::Headers,
-        )
-        .await;
-        return Err(reading.refusal(status, &parts.headers, &body.unwrap_or_default()));
+    if !parts.status.is_success() {
+        let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, Phase::Headers).await;
+        let mut fault = reading.refusal(request, parts.status, &parts.headers, &body.unwrap_or_default());
+        fault.headers = Some(Box::new(parts.headers));
+        let mend = reading.mend(&fault, known);
+        return Err(Failed { fault, mend });
     }
-    if request.facts.head.stream && !is_json(&parts.headers) {
-        stream(parts.headers, body, reading.pipe(request), first_by).await
-    } else {
-        let body = whole(body, MAX_WHOLE, total_by, Phase::Total).await?;
-        let (body, report) = reading.whole(request, body)?;
-        Ok(Committed::Whole { headers: parts.headers, body, report })
+    if request.facts.head.stream {
+        return Ok(stream(request, &reading, parts.headers, body, headers_by, total_by).await?);
     }
+    let body = whole(Vec::new(), body, MAX_WHOLE, total_by, Phase::Total).await?;
+    let (body, report) = reading.whole(request, &body)?;
+    Ok(Committed::Whole { headers: parts.headers, body, report })
 }
 
-/// Reads a stream up to its first output.
+/// Reads a stream up to its first output. An answer that turns out to be one JSON document is read as such,
+/// whatever its content type says.
 async fn stream(
+    request: &Request,
+    reading: &Reading,
     headers: HeaderMap,
     mut body: Body,
-    mut pipe: Box<dyn Pipe>,
     first_by: Instant,
+    total_by: Instant,
 ) -> Result<Committed, Fault> {
+    let mut pipe = reading.pipe(request);
     let mut gate = Gate::default();
     let mut pieces = Vec::new();
+    let mut looked = false;
     loop {
         let frame = by(first_by, Phase::FirstOutput, async { body.frame().await.transpose() }).await?;
-        let flow = match frame {
-            Some(frame) => match frame.into_data() {
-                Ok(chunk) => pipe.push(chunk, &mut pieces)?,
-                Err(_trailers) => continue,
-            },
+        let flow = match frame.map(http_body::Frame::into_data) {
+            Some(Ok(chunk)) => {
+                let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace());
+                if !looked && matches!(first, Some(b'{' | b'[' | b'<')) {
+                    let body = whole(vec![chunk], body, MAX_WHOLE, total_by, Phase::Total).await?;
+                    let (body, report) = reading.whole(request, &body)?;
+                    return Ok(Committed::Whole { headers, body, report });
+                }
+                looked |= first.is_some();
+                pipe.push(chunk, &mut pieces)?
+            }
+            Some(Err(_trailers)) => continue,
             None => pipe.end(&mut pieces).map(|()| Flow::Done)?,
         };
         let ended = flow == Flow::Done;
@@ -134,37 +157,39 @@ async fn by<T>(
     }
 }
 
-/// Reads a whole body of at most `limit` bytes.
-async fn whole(mut body: Body, limit: usize, deadline: Instant, phase: Phase) -> Result<Bytes, Fault> {
+/// Reads the rest of a body whose first pieces are here, at most `limit` bytes in all.
+async fn whole(
+    mut pieces: Vec<Bytes>,
+    mut body: Body,
+    limit: usize,
+    deadline: Instant,
+    phase: Phase,
+) -> Result<Bytes, Fault> {
     by(deadline, phase, async {
-        let mut first: Option<Bytes> = None;
-        let mut joined = BytesMut::new();
+        let mut size: usize = pieces.iter().map(Bytes::len).sum();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            if first.as_ref().map_or(0, Bytes::len) + joined.len() + data.len() > limit {
+            let Ok(piece) = frame?.into_data() else { continue };
+            size += piece.len();
+            if size > limit {
                 return Err(Fault::protocol(format!(
                     "the upstream's answer is larger than {} MiB",
                     limit >> 20
                 )));
             }
-            match first.take() {
-                None if joined.is_empty() => first = Some(data),
-                None => joined.extend_from_slice(&data),
-                Some(start) => {
-                    joined.extend_from_slice(&start);
-                    joined.extend_from_slice(&data);
-                }
-            }
+            pieces.push(piece);
         }
-        Ok(first.unwrap_or_else(|| joined.freeze()))
+        Ok(match <[Bytes; 1]>::try_from(pieces) {
+            Ok([only]) => only,
+            Err(pieces) => pieces.concat().into(),
+        })
     })
     .await
 }
 
-/// Whether the upstream says that its answer is one JSON document.
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.starts_with("application/json"))
+// === impl Failed ===
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Failed {
+        Failed { fault, mend: None }
+    }
 }

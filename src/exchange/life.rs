@@ -1,53 +1,51 @@
-//! The life of one request.
+//! The life of one request, from its arrival to its commit point.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures_util::{FutureExt, Stream, StreamExt};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use futures_util::FutureExt;
 
 use super::Exchange;
-use super::answer::{Answer, AnswerBody};
-use super::attempt::attempt;
+use super::answer::Answer;
+use super::attempt::{Committed, Failed, attempt};
+use super::late::late;
 use super::outgoing::outgoing;
-use super::pipe::error_event;
-use super::relay::PING_EVERY;
+use super::refuse;
 use super::request::Request;
 use super::settle::Settlement;
 use crate::actors::directory::Published;
 use crate::actors::provider::ProviderMessage;
 use crate::cells::{Lease, OpenRequest, Refusal};
-use crate::dialect::{Fault, FaultKind, anthropic};
+use crate::dialect::{Fault, FaultKind, Phase};
 use crate::routing::admission::Ask;
-use crate::routing::treatment::{Next, treatment};
+use crate::routing::treatment::{Situation, Step, step};
 use crate::routing::{Candidate, Home, Inputs, Plan, backoff, plan};
 use crate::runtime::{self, AskError, Place, State, clock};
 
-/// Silence before the first output after which a streaming caller gets its headers and a ping.
+/// Silence before the first output after which a streaming caller gets its headers and a sign of life.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a provider's actor may take to answer, its queue apart.
 const ASK_LIMIT: Duration = Duration::from_millis(250);
 
-/// Output that is reserved for when an answer's length can't be known.
-const EXPECTED_OUTPUT: u64 = 4096;
-
 /// How long a restart of a provider's actor is waited for.
 const RESTART_LIMIT: Duration = Duration::from_secs(2);
 
+/// Output that is reserved for when an answer's length can't be known.
+const EXPECTED_OUTPUT: u64 = 4096;
+
+/// Changes to a request that one provider may ask for, one after the other, before it counts as refused.
+const MENDS: u32 = 3;
+
 /// A request that reached its commit point, or did not.
-type Outcome = Result<Box<Answer>, Box<Failure>>;
+pub type Outcome = Result<Answer, Box<Failure>>;
 
 /// A request that nobody could serve.
 #[derive(Debug)]
 pub struct Failure {
     /// The most telling fault: what the caller is told.
     pub fault: Fault,
-    /// Attempts that were made.
-    pub attempts: u32,
-    /// What happened at each.
+    /// What happened at each candidate.
     pub route: String,
 }
 
@@ -57,149 +55,171 @@ impl Exchange {
     pub async fn run(&self, request: Request) -> Answer {
         let limit = self.directory.config_cell.get().config.server.max_requests;
         let Some(open) = self.directory.requests.begin(limit) else {
-            return overloaded(&request);
+            return refuse::overloaded(&request);
         };
-        let (id, stream) = (request.id.clone(), request.facts.head.stream);
-        let mut life = Box::pin(self.clone().live(request, open));
-        if !stream {
-            return settle_down(&id.0, life.await);
+        let request = Arc::new(request);
+        let mut life = Box::pin(self.clone().live(request.clone(), open));
+        if !request.facts.head.stream {
+            return refuse::settle_down(&request, life.await);
         }
         tokio::select! {
             biased;
-            outcome = &mut life => settle_down(&id.0, outcome),
-            () = tokio::time::sleep(PATIENCE) => late(id.0.to_string(), life),
+            outcome = &mut life => refuse::settle_down(&request, outcome),
+            () = tokio::time::sleep(PATIENCE) => late(request, life),
         }
     }
 
-    /// From the route to the commit point. Contains whatever panics on the way.
-    async fn live(self, request: Request, open: OpenRequest) -> Outcome {
-        let request = Arc::new(request);
+    /// From the route to the commit point. Contains whatever panics on the way, and ends with the daemon.
+    async fn live(self, request: Arc<Request>, open: OpenRequest) -> Outcome {
         let life = std::panic::AssertUnwindSafe(self.attempts(&request, open)).catch_unwind();
-        match life.await {
-            Ok(outcome) => outcome,
-            Err(panic) => {
-                let panic = crate::runtime::panic_text(&*panic);
+        tokio::select! {
+            biased;
+            lived = life => lived.unwrap_or_else(|panic| {
+                let panic = runtime::panic_text(&*panic);
                 tracing::error!(request = %request.id, panic, "a request panicked");
                 let fault = Fault::new(FaultKind::Protocol, "cproxy failed on this request (a bug of ours)");
-                Err(Box::new(Failure { fault, attempts: 0, route: String::new() }))
+                Err(Box::new(Failure { fault, route: String::new() }))
+            }),
+            () = self.directory.requests.ending().cancelled() => {
+                let fault = Fault::new(FaultKind::Overloaded, "cproxy is stopping");
+                Err(Box::new(Failure { fault, route: String::new() }))
             }
         }
     }
 
     /// Goes through the candidates until one commits.
     async fn attempts(&self, request: &Arc<Request>, open: OpenRequest) -> Outcome {
+        let started = clock::now();
         let config = self.directory.config_cell.get();
         let routing = &config.config.routing;
-        let started = clock::now();
         let deadline = started + request.timeout.unwrap_or(routing.deadline);
+        self.directory.routes.earn_retry(started);
         let published = self.directory.published.load_full();
         let plan = self.plan(request, &published, false);
         let mut settlement = Settlement::begin(&self.directory, request, open, started);
-        if let Some(reason) = plan.refused {
-            return Err(settlement.failed(Fault::new(FaultKind::Permission, reason)));
+        if let Some(reason) = &plan.refused {
+            return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
         }
+
         let mut worst: Option<Fault> = None;
-        let mut needs_window = 0;
+        let mut too_small: Option<&Candidate> = None;
         let mut hops = 0;
-        for candidate in &plan.candidates {
+        for (n, candidate) in plan.candidates.iter().enumerate() {
             if hops >= routing.max_hops || clock::now() >= deadline {
                 break;
             }
-            if needs_window > 0 && candidate.window.is_none_or(|window| window <= needs_window) {
+            if too_small.is_some_and(|failed| !candidate.may_hold_more_than(failed)) {
+                settlement.note(candidate, &"its window is no larger");
                 continue;
             }
-            let mut retries = 0;
+            hops += 1;
+            let others = hops < routing.max_hops && n + 1 < plan.candidates.len();
+            let (mut retries, mut mends) = (0, 0);
             let mut tried: Vec<Arc<str>> = Vec::new();
-            let mut hopped = false;
             loop {
-                let mut lease = match self
-                    .admit(
-                        request,
-                        candidate,
-                        &published,
-                        &tried,
-                        deadline.min(clock::now() + routing.max_wait),
-                    )
-                    .await
-                {
+                let wait_until = deadline.min(clock::now() + routing.max_wait);
+                let asked = clock::now();
+                let admitted = self.admit(request, candidate, &published, &tried, wait_until).await;
+                settlement.waited(clock::now().saturating_duration_since(asked));
+                let lease = match admitted {
                     Ok(lease) => lease,
                     Err(refusal) => {
                         settlement.passed_over(candidate, &refusal);
                         worse(&mut worst, refusal.into_fault(&candidate.target, clock::now()));
+                        if retries == 0 && tried.is_empty() {
+                            hops -= 1; // nothing was sent
+                        }
                         break;
                     }
                 };
-                if !hopped {
-                    hopped = true;
-                    hops += 1;
-                }
-                settlement.attempting(candidate, &lease);
-                let sent = match outgoing(request, candidate, &plan, &lease) {
-                    Ok(outgoing) => {
-                        let try_until = deadline;
-                        match tokio::time::timeout_at(
-                            try_until.into(),
-                            attempt(request, &mut lease, outgoing),
-                        )
-                        .await
-                        {
-                            Ok(result) => result,
-                            Err(_) => Err(Fault::new(
-                                FaultKind::Timeout(crate::dialect::Phase::FirstOutput),
-                                "the request's own deadline passed",
-                            )),
-                        }
-                    }
-                    Err(fault) => Err(fault),
-                };
-                let fault = match sent {
-                    Ok(committed) => {
-                        return Ok(Box::new(settlement.committed(request, candidate, lease, committed)));
-                    }
-                    Err(fault) => fault,
-                };
-                let next = treatment(fault.kind).next;
-                let may_go_on = !fault.ambiguous || routing.retry_ambiguous;
-                if next == Next::RotateKey
-                    && let Some(key) = lease.key()
+                let (lease, Failed { fault, mend }) = match self
+                    .attempt(request, candidate, &plan, lease, deadline, &mut settlement)
+                    .await
                 {
+                    Ok((lease, committed)) => return Ok(settlement.committed(candidate, lease, committed)),
+                    Err(failed) => failed,
+                };
+                if let Some(key) = lease.key() {
                     tried.push(key.name().clone());
                 }
+                let situation = Situation {
+                    others,
+                    other_keys: lease.setup().keys.len() > tried.len(),
+                    retries_left: routing.retry_attempts.saturating_sub(retries),
+                    retry_ambiguous: routing.retry_ambiguous,
+                    backoff: backoff(routing.retry_delay, retries, self.directory.random.draw()),
+                    patience: deadline.saturating_duration_since(clock::now()),
+                };
+                let next = step(&fault, &situation);
                 settlement.faulted(candidate, lease, &fault);
-                self.say(request, candidate, &fault, &plan.candidates);
-                let retry_after = fault.retry_after;
-                worse(&mut worst, fault);
-                if !may_go_on {
-                    return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan))));
+                if let Some(mend) = mend.filter(|_| mends < MENDS) {
+                    settlement.healed(mend.as_str());
+                    self.directory.routes.learn(&candidate.target, mend);
+                    tried.clear();
+                    mends += 1;
+                    continue;
                 }
+                let upcoming = plan
+                    .candidates
+                    .get(n + 1)
+                    .filter(|_| matches!(next, Step::NextCandidate | Step::LargerWindow));
+                say(request, candidate, &fault, upcoming);
+                worse(&mut worst, fault);
                 match next {
-                    Next::Stop => {
-                        return Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan))));
-                    }
-                    Next::RetryHere | Next::RotateKey if retries < routing.retry_attempts => {
-                        let wait = match next {
-                            Next::RotateKey => Duration::ZERO,
-                            _ => retry_after.unwrap_or_else(|| {
-                                backoff(routing.retry_delay, retries, self.directory.random.draw())
-                            }),
-                        };
+                    Step::Again(wait) if self.directory.routes.spend_retry(clock::now()) => {
                         retries += 1;
-                        if clock::now() + wait >= deadline || !self.directory.routes.spend_retry(clock::now())
-                        {
-                            break;
-                        }
+                        tried.clear();
                         tokio::time::sleep(wait).await;
                     }
-                    Next::LargerWindow => {
-                        needs_window =
-                            needs_window.max(candidate.window.unwrap_or(request.facts.head.estimated_tokens));
+                    Step::OtherKey => {}
+                    Step::LargerWindow => {
+                        too_small = Some(candidate);
                         break;
                     }
-                    Next::RetryHere | Next::RotateKey | Next::NextCandidate => break,
+                    Step::Again(_) | Step::NextCandidate => break,
+                    Step::Stop => {
+                        return Err(settlement.failed(worst.unwrap_or_else(|| nobody(request, &plan))));
+                    }
                 }
             }
         }
-        Err(settlement.failed(worst.unwrap_or_else(|| unserved(request, &plan))))
+        Err(settlement.failed(worst.unwrap_or_else(|| nobody(request, &plan))))
+    }
+
+    /// One attempt: the request in the candidate's dialect, sent, up to its commit point.
+    async fn attempt(
+        &self,
+        request: &Request,
+        candidate: &Candidate,
+        plan: &Plan,
+        mut lease: Lease,
+        deadline: Instant,
+        settlement: &mut Settlement,
+    ) -> Result<(Lease, Committed), (Lease, Failed)> {
+        settlement.attempting(candidate, &lease);
+        let learned = self.directory.routes.learned(&candidate.target);
+        let outgoing = match outgoing(request, candidate, plan, &lease, &learned) {
+            Ok(outgoing) => outgoing,
+            Err(fault) => return Err((lease, Failed { fault, mend: None })),
+        };
+        settlement.translated(&outgoing);
+        settlement.sending();
+        // A caller that streams waits for its first output; one that does not, for the whole answer.
+        let until = if request.facts.head.stream || request.timeout.is_some() {
+            deadline
+        } else {
+            clock::now() + lease.timeouts().total
+        };
+        match tokio::time::timeout_at(until.into(), attempt(request, &mut lease, outgoing, &learned)).await {
+            Ok(Ok(committed)) => Ok((lease, committed)),
+            Ok(Err(failed)) => Err((lease, failed)),
+            Err(_) => {
+                let kind = FaultKind::Timeout(Phase::FirstOutput);
+                let fault =
+                    Fault { ambiguous: true, ..Fault::new(kind, "the request's own deadline passed") };
+                Err((lease, Failed { fault, mend: None }))
+            }
+        }
     }
 
     /// Who is to be asked, in order.
@@ -214,7 +234,7 @@ impl Exchange {
             facts: &request.facts,
             table: &published.table,
             vital: &vital,
-            credential: request.credential.api_key.is_some() || request.credential.authorization.is_some(),
+            credential: request.credential.is_some(),
             affinity: home.as_ref().map(|home| &home.target),
             now,
             draw: self.directory.random.draw(),
@@ -241,11 +261,10 @@ impl Exchange {
         let Some(entry) = published.entries.get(candidate.row) else { return Err(Refusal::Gone) };
         let head = &request.facts.head;
         let home = self.home(request, clock::now());
+        let output = head.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(EXPECTED_OUTPUT);
         let ask = Ask {
             model: candidate.target.model.clone(),
-            tokens: head
-                .estimated_tokens
-                .saturating_add(head.max_tokens.unwrap_or(EXPECTED_OUTPUT).min(EXPECTED_OUTPUT)),
+            tokens: head.estimated_tokens.saturating_add(output),
             session: request.facts.session.clone(),
             key: home.filter(|home| home.target == candidate.target).and_then(|home| home.key),
             tried: tried.to_vec(),
@@ -258,7 +277,7 @@ impl Exchange {
                 .await
             {
                 Ok(granted) => return granted,
-                Err(AskError::Deadline) => return Err(Refusal::Busy),
+                Err(AskError::Deadline | AskError::Overloaded) => return Err(Refusal::Busy),
                 Err(AskError::Down | AskError::Died) => {
                     // A restart is not an outage: the next incarnation is asked, unless it will be long in coming.
                     let state = entry.slot.vitals().state();
@@ -270,129 +289,32 @@ impl Exchange {
             }
         }
     }
-
-    /// Tells a waiting caller what happens.
-    fn say(&self, request: &Request, failed: &Candidate, fault: &Fault, candidates: &[Candidate]) {
-        if let Some(progress) = &request.progress {
-            let next = candidates.iter().skip_while(|next| next.target != failed.target).nth(1);
-            let what = fault.kind.as_str().replace('_', " ");
-            let text = match next {
-                Some(next) => format!("{}: {what}; next is {}", failed.target, next.target),
-                None => format!("{}: {what}", failed.target),
-            };
-            let _ = progress.try_send(text); // lossy: nobody waits for it
-        }
-    }
 }
 
-/// The answer to a caller, whatever became of its request.
-fn settle_down(id: &str, outcome: Outcome) -> Answer {
-    match outcome {
-        Ok(answer) => *answer,
-        Err(failure) => {
-            let error = anthropic::error::write(&failure.fault, id);
-            let mut headers = error_headers(id, error.retry_after, error.should_retry);
-            if let Ok(route) = HeaderValue::from_str(&failure.route) {
-                headers.insert("x-cproxy-route", route);
-            }
-            Answer { status: error.status, headers, body: AnswerBody::Whole(error.body), served: None }
-        }
+/// Tells a waiting caller what happens. Lossy: nobody waits for it.
+fn say(request: &Request, failed: &Candidate, fault: &Fault, next: Option<&Candidate>) {
+    if let Some(progress) = &request.progress {
+        let what = fault.kind.as_str().replace('_', " ");
+        let _ = progress.try_send(match next {
+            Some(next) => format!("{}: {what}; trying {}", failed.target, next.target),
+            None => format!("{}: {what}", failed.target),
+        });
     }
-}
-
-/// The headers of an error.
-fn error_headers(id: &str, retry_after: Option<u64>, should_retry: Option<bool>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert("request-id", id);
-    }
-    if let Some(seconds) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(retry) = should_retry {
-        headers.insert("x-should-retry", HeaderValue::from_static(if retry { "true" } else { "false" }));
-    }
-    headers
-}
-
-/// Too many requests are open already.
-fn overloaded(request: &Request) -> Answer {
-    let mut fault = Fault::new(
-        FaultKind::Overloaded,
-        "cproxy serves as many requests as it may (server.max_requests); try again shortly",
-    );
-    fault.retry_after = Some(Duration::from_secs(1));
-    settle_down(&request.id.0, Err(Box::new(Failure { fault, attempts: 0, route: String::new() })))
-}
-
-/// A streaming caller that has waited long gets its headers and signs of life; what comes of its request follows in
-/// the stream.
-fn late(id: String, life: Pin<Box<dyn Future<Output = Outcome> + Send>>) -> Answer {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert("request-id", id);
-    }
-    let stream = futures_util::stream::unfold(Late::Waiting(id, life, true), |state| async move {
-        match state {
-            Late::Waiting(id, life, true) => Some((anthropic::write::ping(), Late::Waiting(id, life, false))),
-            Late::Waiting(id, mut life, false) => {
-                tokio::select! {
-                    biased;
-                    outcome = &mut life => match outcome {
-                        Ok(answer) => match answer.body {
-                            AnswerBody::Stream(mut rest) => rest.next().await.map(|piece| (piece, Late::Flowing(rest))),
-                            AnswerBody::Whole(bytes) => Some((bytes, Late::Ended)),
-                        },
-                        Err(failure) => Some((error_event(&failure.fault, &id), Late::Ended)),
-                    },
-                    () = tokio::time::sleep(PING_EVERY) => Some((anthropic::write::ping(), Late::Waiting(id, life, false))),
-                }
-            }
-            Late::Flowing(mut rest) => rest.next().await.map(|piece| (piece, Late::Flowing(rest))),
-            Late::Ended => None,
-        }
-    });
-    Answer { status: StatusCode::OK, headers, body: AnswerBody::Stream(Box::pin(stream)), served: None }
-}
-
-/// Where a late answer stands.
-enum Late {
-    /// Nothing has come yet; true before the first ping.
-    Waiting(String, Pin<Box<dyn Future<Output = Outcome> + Send>>, bool),
-    /// The answer flows.
-    Flowing(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
-    /// All has been said.
-    Ended,
 }
 
 /// Nobody can serve the request: what was missing at each.
-fn unserved(request: &Request, plan: &Plan) -> Fault {
-    let model = &request.facts.head.model;
-    if plan.skipped.is_empty() {
-        let message = format!(
-            "model: {model}: no provider serves it; add it to a provider's models, or set routing.default_provider"
-        );
-        return Fault::new(FaultKind::ModelNotFound, message);
-    }
-    let reasons: Vec<String> =
-        plan.skipped.iter().map(|skipped| format!("{}: {}", skipped.target, skipped.why)).collect();
-    Fault::new(
-        FaultKind::ModelNotFound,
-        format!("model: {model}: no provider can serve this request: {}", reasons.join("; ")),
-    )
+fn nobody(request: &Request, plan: &Plan) -> Fault {
+    Fault::new(FaultKind::ModelNotFound, plan.nobody(&request.facts.head.model))
 }
 
-/// Keeps the fault that tells the caller most: one that it can mend before one that passes.
+/// Keeps the fault that tells the caller most: one that it can mend before one that passes; of equals, the last.
 fn worse(worst: &mut Option<Fault>, fault: Fault) {
     let weight = |kind: FaultKind| match kind {
         FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength => 5,
-        FaultKind::Auth | FaultKind::Billing | FaultKind::Permission => 2,
-        FaultKind::ModelNotFound => 1,
         FaultKind::RateLimited | FaultKind::Overloaded => 4,
-        _ => 3,
+        FaultKind::ServerError | FaultKind::Timeout(_) | FaultKind::Network | FaultKind::Protocol => 3,
+        FaultKind::Auth | FaultKind::Permission | FaultKind::Billing => 2,
+        FaultKind::ModelNotFound => 1,
     };
     if worst.as_ref().is_none_or(|known| weight(known.kind) <= weight(fault.kind)) {
         *worst = Some(fault);

@@ -6,11 +6,14 @@
 
 pub mod answer;
 mod attempt;
+mod caller;
 mod count;
 mod gate;
+mod late;
 mod life;
 mod outgoing;
 mod pipe;
+mod refuse;
 mod relay;
 pub mod request;
 mod settle;
@@ -20,6 +23,7 @@ use std::sync::Arc;
 use crate::actors::Directory;
 
 pub use answer::{Answer, AnswerBody, Served};
+pub use count::in_words;
 pub use request::{Credential, Front, Request, RequestId};
 
 /// Runs requests. Cheap to clone.

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::dialect::anthropic::{StreamWriter, Watch, error, write};
+use super::caller::Writer;
 use crate::dialect::sse::{self, Frames};
-use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, part::Flow};
+use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, anthropic, openai_chat, part::Flow};
 
 /// Turns an upstream's stream into the caller's.
 pub trait Pipe: Send {
@@ -20,11 +20,8 @@ pub trait Pipe: Send {
     /// What is known of the answer so far.
     fn report(&self) -> Report;
 
-    /// A sign of life for the caller, while the upstream is silent.
-    fn ping(&self) -> Bytes;
-
-    /// An error that ends the answer after output has begun, in the caller's dialect.
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes;
+    /// Counts what the upstream has said apart from pings.
+    fn progress(&self) -> u64;
 }
 
 /// What is known of an answer.
@@ -37,55 +34,64 @@ pub struct Report {
 }
 
 /// The same dialect on both sides: whole events go on as the bytes that came.
-pub struct PassThrough {
+pub struct PassThrough<W> {
     frames: Frames,
     reader: sse::Reader,
-    watch: Watch,
+    watch: W,
+    progress: u64,
 }
 
-/// From the upstream's dialect, by parts, to Anthropic Messages.
+/// From the upstream's dialect, by parts, to the caller's.
 pub struct Translate {
     reader: sse::Reader,
     source: Box<dyn Source>,
     sink: Noted,
+    progress: u64,
 }
 
 /// The writer, and what passed through it.
 struct Noted {
-    writer: StreamWriter,
+    writer: Box<dyn Writer>,
     begun: bool,
     report: Report,
 }
 
-/// An error that ends a stream of an Anthropic caller.
-pub fn error_event(fault: &Fault, request_id: &str) -> Bytes {
-    let (_, kind) = error::class(fault);
-    write::error_event(kind, &error::message(fault), request_id)
+/// Looks at the events of a stream that is passed on as it is.
+pub trait Watch: Send {
+    /// Takes the next event: a fault if the answer can't end well any more.
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault>;
+
+    /// The stream has ended: a fault unless it ended well.
+    fn end(&self) -> Result<(), Fault>;
+
+    /// Whether output has begun.
+    fn has_output(&self) -> bool;
+
+    /// Whether the end of the answer was seen; what follows is of no interest.
+    fn ended_well(&self) -> bool;
+
+    /// What is known of the answer so far.
+    fn report(&self) -> Report;
 }
 
 // === impl PassThrough ===
 
-impl PassThrough {
-    /// A pipe at the start of a stream.
-    pub fn new() -> PassThrough {
-        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new() }
+impl<W: Watch> PassThrough<W> {
+    /// A pipe at the start of a stream at which `watch` looks.
+    pub fn new(watch: W) -> PassThrough<W> {
+        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch, progress: 0 }
     }
 
     fn look(&mut self) -> Result<Flow, Fault> {
         while let Some(event) = self.reader.next()? {
+            self.progress += u64::from(event.name != "ping");
             self.watch.event(event)?;
         }
         Ok(if self.watch.ended_well() { Flow::Done } else { Flow::More })
     }
 }
 
-impl Default for PassThrough {
-    fn default() -> PassThrough {
-        PassThrough::new()
-    }
-}
-
-impl Pipe for PassThrough {
+impl<W: Watch> Pipe for PassThrough<W> {
     fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
         self.reader.push(&chunk);
         let flow = self.look()?;
@@ -115,15 +121,57 @@ impl Pipe for PassThrough {
     }
 
     fn report(&self) -> Report {
-        Report { usage: self.watch.usage(), stop: self.watch.stop().cloned() }
+        self.watch.report()
     }
 
-    fn ping(&self) -> Bytes {
-        write::ping()
+    fn progress(&self) -> u64 {
+        self.progress
+    }
+}
+
+// === watches ===
+
+impl Watch for anthropic::Watch {
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault> {
+        anthropic::Watch::event(self, event).map(|_| ())
     }
 
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        error_event(fault, request_id)
+    fn end(&self) -> Result<(), Fault> {
+        anthropic::Watch::end(self)
+    }
+
+    fn has_output(&self) -> bool {
+        anthropic::Watch::has_output(self)
+    }
+
+    fn ended_well(&self) -> bool {
+        anthropic::Watch::ended_well(self)
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.usage(), stop: self.stop().cloned() }
+    }
+}
+
+impl Watch for openai_chat::watch::Watch {
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault> {
+        openai_chat::watch::Watch::event(self, event)
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        openai_chat::watch::Watch::end(self)
+    }
+
+    fn has_output(&self) -> bool {
+        openai_chat::watch::Watch::has_output(self)
+    }
+
+    fn ended_well(&self) -> bool {
+        openai_chat::watch::Watch::ended_well(self)
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.usage(), stop: self.stop() }
     }
 }
 
@@ -131,9 +179,20 @@ impl Pipe for PassThrough {
 
 impl Translate {
     /// A pipe that reads with `source` and writes with `writer`.
-    pub fn new(source: Box<dyn Source>, writer: StreamWriter) -> Translate {
+    pub fn new(source: Box<dyn Source>, writer: Box<dyn Writer>) -> Translate {
         let sink = Noted { writer, begun: false, report: Report::default() };
-        Translate { reader: sse::Reader::new(), source, sink }
+        Translate { reader: sse::Reader::new(), source, sink, progress: 0 }
+    }
+
+    /// Reads the events that are whole.
+    fn read(&mut self) -> Result<Flow, Fault> {
+        while let Some(event) = self.reader.next()? {
+            self.progress += 1; // comments are no events
+            if self.source.event(event, &mut self.sink)? == Flow::Done {
+                return Ok(Flow::Done);
+            }
+        }
+        Ok(Flow::More)
     }
 
     fn take(&mut self, out: &mut Vec<Bytes>) {
@@ -147,26 +206,9 @@ impl Translate {
 impl Pipe for Translate {
     fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
         self.reader.push(&chunk);
-        let mut flow = Flow::More;
-        let mut result = Ok(());
-        while flow == Flow::More {
-            match self.reader.next() {
-                Ok(Some(event)) => match self.source.event(event, &mut self.sink) {
-                    Ok(next) => flow = next,
-                    Err(fault) => {
-                        result = Err(fault);
-                        break;
-                    }
-                },
-                Ok(None) => break,
-                Err(fault) => {
-                    result = Err(fault);
-                    break;
-                }
-            }
-        }
+        let result = self.read();
         self.take(out); // what came before a fault was real
-        result.map(|()| flow)
+        result
     }
 
     fn end(&mut self, out: &mut Vec<Bytes>) -> Result<(), Fault> {
@@ -189,12 +231,8 @@ impl Pipe for Translate {
         self.sink.report.clone()
     }
 
-    fn ping(&self) -> Bytes {
-        write::ping()
-    }
-
-    fn error(&self, fault: &Fault, request_id: &str) -> Bytes {
-        error_event(fault, request_id)
+    fn progress(&self) -> u64 {
+        self.progress
     }
 }
 

@@ -5,6 +5,7 @@
 //! cancels the call there.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use futures_util::Stream;
 use http_body::Body as _;
 use std::future::Future as _;
 use tokio::time::Sleep;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::caller;
 use super::pipe::{Pipe, Report};
-use super::request::RequestId;
+use super::request::Request;
 use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
@@ -23,6 +26,9 @@ use crate::runtime::clock;
 
 /// Silence towards the caller after which it gets a ping.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// How long an upstream may send pings and nothing else, unless its idle deadline is longer.
+const PINGS_ONLY: Duration = Duration::from_secs(300);
 
 /// How an answer ended; what the settlement is made of.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ pub enum Ending {
 
 /// The rest of a committed answer.
 pub struct Relay {
-    id: RequestId,
+    request: Arc<Request>,
     body: Body,
     pipe: Box<dyn Pipe>,
     /// What the pipe gave and the caller has not yet taken, in reverse.
@@ -45,8 +51,11 @@ pub struct Relay {
     idle: Duration,
     total: Instant,
     last_input: Instant,
+    last_progress: Instant,
     last_output: Instant,
     timer: Pin<Box<Sleep>>,
+    /// Resolves when the daemon ends what is left.
+    ending: Pin<Box<WaitForCancellationFutureOwned>>,
     done: bool,
     settle: Option<Box<dyn FnOnce(Ending) + Send>>,
 }
@@ -56,27 +65,30 @@ pub struct Relay {
 impl Relay {
     /// The rest of an answer whose first pieces are `first`. `settle` is told how it ended, once.
     pub fn new(
-        id: RequestId,
+        request: Arc<Request>,
         body: Body,
         pipe: Box<dyn Pipe>,
         mut first: Vec<Bytes>,
         idle: Duration,
         total: Instant,
+        ending: CancellationToken,
         settle: Box<dyn FnOnce(Ending) + Send>,
     ) -> Relay {
         first.reverse();
         let now = clock::now();
         let wake = total.min(now + idle).min(now + PING_EVERY);
         Relay {
-            id,
+            request,
             body,
             pipe,
             ready: first,
             idle,
             total,
             last_input: now,
+            last_progress: now,
             last_output: now,
             timer: Box::pin(tokio::time::sleep_until(wake.into())),
+            ending: Box::pin(ending.cancelled_owned()),
             done: false,
             settle: Some(settle),
         }
@@ -86,6 +98,11 @@ impl Relay {
     pub fn ended(mut self) -> Relay {
         self.finish(Ok(()));
         self
+    }
+
+    /// A model that thinks in silence may send pings for minutes; an upstream that hangs does so for ever.
+    fn pings_only(&self) -> Duration {
+        self.idle.max(PINGS_ONLY)
     }
 
     /// Ends the answer, well or with an error event.
@@ -98,7 +115,7 @@ impl Relay {
                 Ending::Well(report)
             }
             Err(fault) => {
-                self.ready.insert(0, self.pipe.error(&fault, &self.id.0));
+                self.ready.insert(0, caller::error_event(self.request.dialect, &fault, &self.request.id.0));
                 Ending::Broken(report, fault)
             }
         };
@@ -113,8 +130,14 @@ impl Relay {
         let result = match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(chunk) => {
-                    self.last_input = clock::now();
-                    self.pipe.push(chunk, &mut out).map(|flow| flow == Flow::Done)
+                    let before = self.pipe.progress();
+                    let pushed = self.pipe.push(chunk, &mut out);
+                    let now = clock::now();
+                    self.last_input = now;
+                    if self.pipe.progress() > before {
+                        self.last_progress = now;
+                    }
+                    pushed.map(|flow| flow == Flow::Done)
                 }
                 Err(_trailers) => Ok(false),
             },
@@ -140,16 +163,21 @@ impl Relay {
             )));
             return;
         }
-        if now >= self.last_input + self.idle {
-            let message = format!("the upstream sent nothing for {}", humantime::format_duration(self.idle));
-            self.finish(Err(Fault::new(FaultKind::Timeout(Phase::Idle), message)));
-            return;
+        for (since, limit, what) in
+            [(self.last_input, self.idle, "nothing"), (self.last_progress, self.pings_only(), "only pings")]
+        {
+            if now >= since + limit {
+                let message = format!("the upstream sent {what} for {}", humantime::format_duration(limit));
+                self.finish(Err(Fault::new(FaultKind::Timeout(Phase::Idle), message)));
+                return;
+            }
         }
         if now >= self.last_output + PING_EVERY {
-            self.ready = vec![self.pipe.ping()];
+            self.ready = vec![caller::ping(self.request.dialect)];
         }
         // Set anew only when it fires: one timer for the stream, not one for each chunk.
-        let wake = self.total.min(self.last_input + self.idle).min(self.last_output.max(now) + PING_EVERY);
+        let idle = (self.last_input + self.idle).min(self.last_progress + self.pings_only());
+        let wake = self.total.min(idle).min(self.last_output.max(now) + PING_EVERY);
         self.timer.as_mut().reset(wake.into());
     }
 }
@@ -171,12 +199,16 @@ impl Stream for Relay {
                 // A panic in a translator ends this answer with an error, and nothing else.
                 let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.take(frame)));
                 if taken.is_err() {
-                    tracing::error!(request = %this.id, "a translator panicked");
+                    tracing::error!(request = %this.request.id, "a translator panicked");
                     this.ready.clear();
                     this.finish(Err(Fault::protocol(
                         "cproxy could not read the upstream's answer (a bug of ours)",
                     )));
                 }
+                continue;
+            }
+            if this.ending.as_mut().poll(cx).is_ready() {
+                this.finish(Err(Fault::new(FaultKind::Overloaded, "cproxy is stopping")));
                 continue;
             }
             ready!(this.timer.as_mut().poll(cx));

@@ -59,6 +59,28 @@ pub struct Credential {
     pub authorization: Option<Key>,
 }
 
+// === impl Credential ===
+
+impl Credential {
+    /// Whether the caller sent any.
+    pub fn is_some(&self) -> bool {
+        self.api_key.is_some() || self.authorization.is_some()
+    }
+}
+
+// === impl Front ===
+
+impl Front {
+    /// A closed vocabulary for logs, metrics and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Front::Messages => "messages",
+            Front::Mcp => "mcp",
+            Front::OpenAi => "openai",
+        }
+    }
+}
+
 // === impl RequestId ===
 
 impl RequestId {

@@ -4,22 +4,26 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
 use super::attempt::Committed;
 use super::life::Failure;
+use super::outgoing::Outgoing;
 use super::pipe::Report;
+use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
-use crate::dialect::Fault;
-use crate::routing::Candidate;
+use crate::config::ProviderKind;
+use crate::dialect::{Fault, Usage};
+use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
+use crate::routing::{Candidate, Home};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -28,9 +32,21 @@ pub struct Settlement {
     request: Arc<Request>,
     open: Option<OpenRequest>,
     started: Instant,
+    began: SystemTime,
     attempts: u32,
+    /// What was tried, for the ledger.
+    tried: Vec<Attempt>,
+    /// The attempt that runs: should the request end with it, it may have been billed.
+    running: Option<(Attempt, Instant)>,
+    queue: Duration,
+    overhead: Option<Duration>,
+    first_output: Option<Duration>,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
+    /// What the last translation left out, and what was mended on the way.
+    dropped: Vec<&'static str>,
+    healed: Vec<&'static str>,
+    ended: bool,
 }
 
 // === impl Settlement ===
@@ -48,26 +64,80 @@ impl Settlement {
             request: request.clone(),
             open: Some(open),
             started,
+            began: clock::wall(),
             attempts: 0,
+            tried: Vec::with_capacity(1),
+            running: None,
+            queue: Duration::ZERO,
+            overhead: None,
+            first_output: None,
             route: String::new(),
+            dropped: Vec::new(),
+            healed: Vec::new(),
+            ended: false,
         }
     }
 
-    /// A candidate's actor did not admit the request.
+    /// The request has waited this long for a place at a provider.
+    pub fn waited(&mut self, wait: Duration) {
+        self.queue += wait;
+    }
+
+    /// A candidate did not admit the request.
     pub fn passed_over(&mut self, candidate: &Candidate, refusal: &Refusal) {
         self.note(candidate, refusal);
+        if let Some(entry) = self.directory.entries.load().get(&candidate.target.provider) {
+            let kind = entry.cell.setup().config.kind;
+            let ended = ledger::Ended::NotAdmitted(refusal.as_str());
+            self.tried.push(attempt(candidate, kind, ended));
+        }
     }
 
     /// An attempt begins.
-    pub fn attempting(&mut self, _: &Candidate, _: &Lease) {
+    pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
         self.attempts += 1;
+        let running = attempt(candidate, lease.setup().config.kind, ledger::Ended::Left);
+        self.running = Some((running, lease.admitted_at()));
+    }
+
+    /// The first attempt is about to be sent: until here the time was ours, but for the wait.
+    pub fn sending(&mut self) {
+        let ours = || clock::now().saturating_duration_since(self.started).saturating_sub(self.queue);
+        self.overhead = Some(self.overhead.unwrap_or_else(ours));
+    }
+
+    /// The attempt that runs has ended.
+    fn attempted(&mut self, ended: ledger::Ended, usage: Option<Usage>) {
+        if let Some((attempt, since)) = self.running.take() {
+            let took = clock::now().saturating_duration_since(since);
+            self.tried.push(Attempt { ended, usage, took, ..attempt });
+        }
+    }
+
+    /// The request was translated for an upstream.
+    pub fn translated(&mut self, outgoing: &Outgoing) {
+        if let Outgoing::Send(_, reading) = outgoing {
+            let (dropped, healed) = reading.notes();
+            self.dropped = dropped.to_vec();
+            healed.iter().for_each(|what| self.healed(what));
+        }
+    }
+
+    /// Something was mended in the request.
+    pub fn healed(&mut self, what: &'static str) {
+        if !self.healed.contains(&what) {
+            self.healed.push(what);
+        }
     }
 
     /// An attempt failed before its commit point.
     pub fn faulted(&mut self, candidate: &Candidate, lease: Lease, fault: &Fault) {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
-        metrics::counter!("cproxy_failovers_total", "reason" => fault.kind.as_str()).increment(1);
+        self.attempted(ledger::Ended::Fault(fault.kind), None);
+        if let Some(session) = &self.request.facts.session {
+            self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
+        }
         lease.settle(Outcome::failed(fault));
     }
 
@@ -77,20 +147,15 @@ impl Settlement {
             let _ = write!(fault.message, " (tried: {})", self.route);
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-        self.line(None, "failed", &Report::default(), Some(&fault));
-        self.open = None;
-        Box::new(Failure { fault, attempts: self.attempts, route: std::mem::take(&mut self.route) })
+        self.end(ledger::Outcome::Failed, Some(&fault));
+        Box::new(Failure { fault, route: std::mem::take(&mut self.route) })
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(
-        mut self,
-        request: &Request,
-        candidate: &Candidate,
-        lease: Lease,
-        committed: Committed,
-    ) -> Answer {
+    pub fn committed(mut self, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+        let request = self.request.clone();
         self.note(candidate, &"ok");
+        self.remember(candidate, &lease);
         if self.attempts > 1 {
             self.directory.requests.failovers.fetch_add(1, Ordering::Relaxed);
         }
@@ -100,108 +165,132 @@ impl Settlement {
             attempts: self.attempts,
         };
         let first_output = clock::now().saturating_duration_since(self.started);
-        let mut headers = HeaderMap::with_capacity(12);
-        let body = match committed {
+        self.first_output = Some(first_output);
+        let same = candidate.dialect == request.dialect;
+        match committed {
             Committed::Whole { headers: upstream, body, report } => {
-                take_over(&mut headers, &upstream, request, candidate);
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                self.line(Some(&served), "ok", &report, None);
+                let mut headers = match request.facts.head.stream {
+                    true => refuse::stream_headers(&request),
+                    false => refuse::json_headers(&request),
+                };
+                self.explain(&mut headers, &served, same.then_some(&upstream));
+                self.attempted(ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, first_output, &upstream));
-                self.open = None;
-                AnswerBody::Whole(body)
-            }
-            Committed::Stream { headers: upstream, first, body, pipe, ended } => {
-                take_over(&mut headers, &upstream, request, candidate);
-                headers.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/event-stream; charset=utf-8"),
-                );
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-                headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-                let timeouts = lease.timeouts();
-                let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
-                self.route(&mut headers, &served);
-                let id = request.id.clone();
-                let told = served.clone();
-                let settle =
-                    Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
-                let relay = Relay::new(id, body, pipe, first, idle, total, settle);
-                let relay = if ended { relay.ended() } else { relay };
-                return Answer {
+                Answer {
                     status: StatusCode::OK,
                     headers,
-                    body: AnswerBody::Stream(Box::pin(relay)),
+                    body: AnswerBody::Whole(body),
                     served: Some(served),
-                };
+                }
             }
-        };
-        self.route(&mut headers, &served);
-        Answer { status: StatusCode::OK, headers, body, served: Some(served) }
+            Committed::Stream { headers: upstream, first, body, pipe, ended } => {
+                let mut headers = refuse::stream_headers(&request);
+                self.explain(&mut headers, &served, same.then_some(&upstream));
+                let timeouts = lease.timeouts();
+                let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
+                let ending = self.directory.requests.ending().clone();
+                let settle =
+                    Box::new(move |ending: Ending| self.ended(lease, first_output, &upstream, ending));
+                let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
+                let relay = if ended { relay.ended() } else { relay };
+                let body = AnswerBody::Stream(Box::pin(relay));
+                Answer { status: StatusCode::OK, headers, body, served: Some(served) }
+            }
+        }
     }
 
     /// A stream has ended.
-    fn ended(
-        self,
-        lease: Lease,
-        served: &Served,
-        first_output: Duration,
-        upstream: &HeaderMap,
-        ending: Ending,
-    ) {
+    fn ended(mut self, lease: Lease, first_output: Duration, upstream: &HeaderMap, ending: Ending) {
         match ending {
             Ending::Well(report) => {
-                self.line(Some(served), "ok", &report, None);
+                self.attempted(ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, first_output, upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-                self.line(Some(served), "broken", &report, Some(&fault));
+                self.attempted(ledger::Ended::Fault(fault.kind), report.usage);
+                self.end(ledger::Outcome::Broken, Some(&fault));
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
-                self.line(Some(served), "left", &report, None);
+                self.attempted(ledger::Ended::Left, report.usage);
+                self.end(ledger::Outcome::Left, None);
                 lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
         }
     }
 
     /// Adds to the story of the request.
-    fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+    pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
         let comma = if self.route.is_empty() { "" } else { ", " };
         let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
     }
 
-    /// The headers that tell who served, and how it came to that.
-    fn route(&self, headers: &mut HeaderMap, served: &Served) {
-        let text = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("?"));
-        headers.insert("request-id", text(&self.request.id.0));
+    /// The session stays with who has served it.
+    fn remember(&self, candidate: &Candidate, lease: &Lease) {
+        if let Some(session) = &self.request.facts.session {
+            let key = lease.key().map(|key| key.name().clone());
+            let home = Home { target: candidate.target.clone(), key };
+            self.directory.routes.served(session, &self.request.facts.head.model, home, clock::now());
+        }
+    }
+
+    /// The headers that tell who served, how it came to that, and what was changed on the way.
+    fn explain(&self, headers: &mut HeaderMap, served: &Served, upstream: Option<&HeaderMap>) {
+        if let Some(upstream) = upstream {
+            refuse::take_over(headers, upstream);
+        }
+        if !self.dropped.is_empty() {
+            headers.insert("x-cproxy-dropped", text(&self.dropped.join(",")));
+        }
+        if !self.healed.is_empty() {
+            headers.insert("x-cproxy-healed", text(&self.healed.join(",")));
+        }
         headers.insert("x-cproxy-provider", text(served.provider.as_str()));
         headers.insert("x-cproxy-model", text(&served.model));
         headers.insert("x-cproxy-attempts", HeaderValue::from(served.attempts));
         headers.insert("x-cproxy-route", text(&self.route));
     }
 
-    /// The request's line in the log.
-    fn line(&self, served: Option<&Served>, outcome: &'static str, report: &Report, fault: Option<&Fault>) {
-        let usage = report.usage.unwrap_or_default();
-        tracing::info!(
-            target: "cproxy::request",
-            request = %self.request.id,
-            session = self.request.facts.session.as_deref(),
-            agent = self.request.facts.agent.as_deref(),
-            model = %self.request.facts.head.model,
-            provider = served.map(|served| served.provider.as_str()),
-            upstream_model = served.map(|served| &*served.model),
-            attempts = self.attempts,
+    /// What the request leaves behind. Its line in the log, its rows in the ledger and the metrics are made of it
+    /// by others, later.
+    fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
+        self.ended = true;
+        let facts = &self.request.facts;
+        self.directory.ledger_cell.record(Record {
+            id: self.request.id.0.clone(),
+            began: self.began,
+            front: self.request.front.as_str(),
+            session: facts.session.clone(),
+            agent: facts.agent.clone(),
+            model: Arc::from(&*facts.head.model),
             outcome,
-            fault = fault.map(|fault| fault.kind.as_str()),
-            total_ms = u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
-            input = usage.input,
-            cache_read = usage.cache_read,
-            cache_creation = usage.cache_creation,
-            output = usage.output,
-            "request"
-        );
+            fault: fault.map(|fault| fault.kind),
+            cached: false,
+            attempts: std::mem::take(&mut self.tried),
+            route: self.route.clone(),
+            healed: std::mem::take(&mut self.healed),
+            queue: self.queue,
+            first_byte: None,
+            first_output: self.first_output,
+            total: clock::now().saturating_duration_since(self.started),
+            overhead: self.overhead,
+        });
+        self.open = None;
+    }
+}
+
+/// An attempt whose end is not known yet.
+fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> Attempt {
+    Attempt {
+        provider: candidate.target.provider.clone(),
+        kind,
+        model: candidate.target.model.clone(),
+        ended,
+        usage: None,
+        took: Duration::ZERO,
     }
 }
 
@@ -215,15 +304,12 @@ fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcom
     }
 }
 
-/// Headers of the upstream that the caller gets: those of its own protocol, from its own dialect.
-fn take_over(headers: &mut HeaderMap, upstream: &HeaderMap, request: &Request, candidate: &Candidate) {
-    if candidate.dialect != request.dialect {
-        return;
-    }
-    for (name, value) in upstream {
-        if name.as_str().starts_with("anthropic-") || name == "x-should-retry" || name == header::RETRY_AFTER
-        {
-            headers.append(name.clone(), value.clone());
+impl Drop for Settlement {
+    /// The caller left before the commit point, or the request's task died.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.attempted(ledger::Ended::Left, None);
+            self.end(ledger::Outcome::Left, None);
         }
     }
 }

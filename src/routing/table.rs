@@ -91,9 +91,6 @@ pub struct Vital {
     pub error_rate: f64,
 }
 
-/// Whether the OpenAI Responses dialect can be spoken; until it can, Chat Completions serves all.
-const RESPONSES_READY: bool = false;
-
 // === impl Table ===
 
 impl Table {
@@ -156,9 +153,7 @@ impl Row {
         };
         let dialect = match provider.kind {
             ProviderKind::Anthropic => Dialect::Anthropic,
-            ProviderKind::Openai if RESPONSES_READY && provider.api == Some(Api::Responses) => {
-                Dialect::OpenAiResponses
-            }
+            ProviderKind::Openai if provider.api == Some(Api::Responses) => Dialect::OpenAiResponses,
             ProviderKind::Openai | ProviderKind::Openrouter | ProviderKind::Local => Dialect::OpenAiChat,
             ProviderKind::Gemini => Dialect::Gemini,
         };
@@ -194,7 +189,7 @@ impl Row {
 /// them on Responses only (OpenAI API reference, "Migrate to the Responses API").
 pub fn dialect_for(row: &Row, model: &str, head: &Head) -> Dialect {
     let by_itself = row.kind == ProviderKind::Openai && row.api.is_none() && row.official;
-    if RESPONSES_READY && by_itself && head.tools > 0 && wants_responses(model) {
+    if by_itself && head.tools > 0 && wants_responses(model) {
         return Dialect::OpenAiResponses;
     }
     row.dialect

@@ -1,72 +1,147 @@
-//! Logs: to stderr, and to a file if one is named. Lines are formatted where they arise and written by a thread of
-//! their own, so that no request waits for a disk; when that thread falls behind, lines are dropped, not requests.
+//! Logs: to stderr, and to a file if one is named. Lines are written by threads of their own, so that no request
+//! waits for a disk; when such a thread falls behind, lines are dropped and counted, not requests.
 
-use tracing_appender::non_blocking::WorkerGuard;
+use std::io;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::rotate::{self, Rotating};
+use super::{bodies, panics};
 use crate::config::{LogFormat, Logging};
+
+/// Lines that may wait for a writing thread; about 4 MB.
+const WAITING: usize = 16_384;
+
+/// Libraries whose spans and events would cost time on a request's path.
+const LIBRARIES: [&str; 8] = ["ractor", "hyper", "hyper_util", "reqwest", "rustls", "rmcp", "h2", "tower"];
 
 /// Keeps the writing threads; dropping it writes what is left.
 pub struct Logs {
     _guards: Vec<WorkerGuard>,
 }
 
-/// Starts logging. Does nothing if this process logs already (a test).
+/// What can be changed while the process logs.
+struct Running {
+    filter: reload::Handle<EnvFilter, Registry>,
+    dropped: Vec<ErrorCounter>,
+    config: Mutex<Logging>,
+}
+
+static RUNNING: OnceLock<Running> = OnceLock::new();
+
+/// Starts logging, and logs panics from then on. Does nothing if this process logs already (a test).
 pub fn init(config: &Logging) -> Logs {
-    let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
-    let mut guards = vec![guard];
-    let terminal = match config.format {
-        LogFormat::Pretty => {
-            fmt::layer().with_writer(stderr).with_target(false).with_ansi(is_terminal()).boxed()
-        }
-        LogFormat::Json => fmt::layer().json().with_writer(stderr).boxed(),
+    let mut guards = Vec::new();
+    let mut dropped = Vec::new();
+    let mut thread = |writer: Box<dyn io::Write + Send>| -> NonBlocking {
+        let (writer, guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log").finish(writer);
+        dropped.push(writer.error_counter());
+        guards.push(guard);
+        writer
     };
-    let file = config.file.as_ref().and_then(|path| match open(path) {
-        Ok(file) => {
-            let (writer, guard) = tracing_appender::non_blocking(file);
-            guards.push(guard);
-            Some(match config.format {
-                LogFormat::Pretty => fmt::layer().with_writer(writer).with_ansi(false).boxed(),
-                LogFormat::Json => fmt::layer().json().with_writer(writer).boxed(),
-            })
-        }
-        Err(error) => {
-            eprintln!("cproxy: logging.file = {}: {error}; logging to stderr only", path.display());
-            None
+    let terminal = layer(config.format, thread(Box::new(io::stderr())), is_terminal());
+    let file = config.file.as_ref().and_then(|path| {
+        match Rotating::open(path, config.max_size.0, config.max_files) {
+            Ok(file) => Some(layer(config.format, thread(Box::new(file)), false)),
+            Err(error) => {
+                eprintln!("cproxy: logging.file = {}: {error}; logging to stderr only", path.display());
+                None
+            }
         }
     });
-    let _ = tracing_subscriber::registry().with(filter(config)).with(terminal).with(file).try_init();
+    let filter = filter(config).unwrap_or_else(|error| {
+        eprintln!("cproxy: logging.level = \"{}\": {error}; logging at info", config.level);
+        EnvFilter::new("info,ractor=warn,hyper=warn,reqwest=warn,rmcp=warn")
+    });
+    let (filter, handle) = reload::Layer::new(filter);
+    if tracing_subscriber::registry().with(filter).with(terminal).with(file).try_init().is_ok() {
+        let running = Running { filter: handle, dropped, config: Mutex::new(config.clone()) };
+        let _ = RUNNING.set(running); // once in a process, as the line above
+        panics::install();
+        bodies::set(config.responses);
+    }
     Logs { _guards: guards }
 }
 
-/// The level, with those of the libraries held down: their spans cost time on a request's path.
-fn filter(config: &Logging) -> EnvFilter {
-    let mut level = config.level.clone();
-    if !level.contains("cproxy::request") && !config.requests {
-        level.push_str(",cproxy::request=off");
+/// Another level, or filter such as `info,cproxy::exchange=debug`, from now on. On error the present one stays.
+pub fn set_level(level: &str) -> Result<(), String> {
+    change(|config| level.clone_into(&mut config.level))
+}
+
+/// Takes up what of a changed config needs no restart: level, lines of requests, bodies.
+pub fn reconfigure(new: &Logging) -> Result<(), String> {
+    let Some(running) = RUNNING.get() else { return Ok(()) };
+    let before = running.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if before.responses != new.responses {
+        bodies::set(new.responses);
     }
-    for library in ["ractor", "hyper", "hyper_util", "reqwest", "rustls", "rmcp", "h2", "tower"] {
+    change(|config| config.clone_from(new))
+}
+
+fn change(change: impl FnOnce(&mut Logging)) -> Result<(), String> {
+    let Some(running) = RUNNING.get() else {
+        return Err("this process does not log".to_owned());
+    };
+    let mut config = running.config.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = config.clone();
+    change(&mut changed);
+    let new = filter(&changed)
+        .map_err(|error| format!("\"{}\" is neither a level nor a filter: {error}", changed.level))?;
+    running.filter.reload(new).map_err(|error| error.to_string())?;
+    *config = changed;
+    Ok(())
+}
+
+/// Whatever deserves a person's attention.
+pub fn warnings() -> Vec<String> {
+    let mut warnings = Vec::new();
+    let failed = rotate::FAILED.load(std::sync::atomic::Ordering::Relaxed);
+    if failed > 0 {
+        warnings.push(format!("{failed} lines could not be written to the log file (is the disk full?)"));
+    }
+    let dropped: usize =
+        RUNNING.get().map_or(0, |running| running.dropped.iter().map(ErrorCounter::dropped_lines).sum());
+    if dropped > 0 {
+        warnings.push(format!("{dropped} lines of the log were dropped, since writing them was too slow"));
+    }
+    warnings
+}
+
+/// How lines look.
+fn layer<S>(format: LogFormat, writer: NonBlocking, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    match format {
+        LogFormat::Pretty => fmt::layer().with_writer(writer).with_target(false).with_ansi(colour).boxed(),
+        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
+    }
+}
+
+/// The level, with those of the libraries held down.
+fn filter(config: &Logging) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let mut level = config.level.clone();
+    if !level.contains(super::requests::TARGET) && !config.requests {
+        level.push_str(&format!(",{}=off", super::requests::TARGET));
+    }
+    for library in LIBRARIES {
         if !level.contains(library) {
             level.push_str(&format!(",{library}=warn"));
         }
     }
-    EnvFilter::try_new(&level).unwrap_or_else(|error| {
-        eprintln!("cproxy: logging.level = \"{}\": {error}; logging at info", config.level);
-        EnvFilter::new("info,ractor=warn,hyper=warn,reqwest=warn,rmcp=warn")
-    })
-}
-
-/// Opens the log for its owner alone.
-fn open(path: &std::path::Path) -> std::io::Result<std::fs::File> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    EnvFilter::try_new(&level)
 }
 
 fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
+    io::IsTerminal::is_terminal(&io::stderr())
+}
+
+/// The n-th file that was set aside for a log file: `FILE.1` is the youngest.
+pub fn rotated(path: &std::path::Path, n: u32) -> std::path::PathBuf {
+    rotate::numbered(path, n)
 }

@@ -1,3 +1,9 @@
 //! Logs, redaction, metrics: what is seen of the daemon from outside, apart from its status.
 
+pub mod bodies;
 pub mod logs;
+pub mod metrics;
+pub mod panics;
+pub mod redact;
+pub mod requests;
+mod rotate;

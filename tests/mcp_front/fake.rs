@@ -359,7 +359,7 @@ pub async fn handshake(
     let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "raw", "version": "0" } } });
     input.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
-    let answer: Value = serde_json::from_str(&output.next_line().await.unwrap().unwrap()).unwrap();
+    let answer: Value = serde_json::from_str(&line(output).await).unwrap();
     assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.unwrap();
 }
@@ -447,4 +447,17 @@ pub async fn connect_http(port: u16, window: Windows) -> Client {
     let mode = ClientLifecycleMode::Initialize;
     let transport = StreamableHttpClientTransport::with_client(http(), config);
     window.serve_with_lifecycle(transport, mode).await.expect("a handshake")
+}
+
+/// A client that knows no handshake.
+pub async fn connect_stateless(fake: Arc<Fake>) -> Client {
+    let (input, output) = raw(fake);
+    let mode = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    Windows::default().serve_with_lifecycle((output, input), mode).await.expect("a discovery")
+}
+
+/// The next line, which must come soon.
+pub async fn line(output: &mut tokio::io::Lines<tokio::io::BufReader<DuplexStream>>) -> String {
+    let line = tokio::time::timeout(Duration::from_secs(20), output.next_line()).await;
+    line.expect("a line in time").unwrap().expect("a line")
 }

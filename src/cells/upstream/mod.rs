@@ -43,6 +43,20 @@ pub trait Upstream: Send + Sync + 'static {
     /// Sends a request; resolves when the headers are there. Dropping it, or the body, ends the connection's
     /// use: the upstream sees that nobody waits any more.
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'static, Result<http::Response<Body>, Fault>>;
+
+    /// Whether requests shall bring an [`About`] in their extensions.
+    fn is_curious(&self) -> bool {
+        false
+    }
+}
+
+/// What a request is about, for an upstream that is curious.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The model that the upstream is asked for.
+    pub model: Arc<str>,
+    /// The caller's session.
+    pub session: Option<Arc<str>>,
 }
 
 /// The real client.
@@ -54,6 +68,9 @@ enum Way {
     Direct(Arc<direct::Direct>),
     Proxied(proxied::Proxied),
 }
+
+/// Pieces after the end of an answer that are read at once; an upstream that never stops is not listened to.
+const MOST_LEFTOVERS: usize = 16;
 
 /// How long an answer that is complete is given to end its body, so that its connection can be kept.
 const TAIL_LIMIT: Duration = Duration::from_secs(1);
@@ -92,7 +109,7 @@ impl std::fmt::Debug for HttpUpstream {
 /// if the body ends now or soon.
 pub fn read_out(mut body: Body) {
     let mut quiet = Context::from_waker(Waker::noop());
-    loop {
+    for _ in 0..MOST_LEFTOVERS {
         match Pin::new(&mut body).poll_frame(&mut quiet) {
             Poll::Ready(Some(Ok(_))) => {}
             Poll::Ready(_) => return,

@@ -66,6 +66,7 @@ pub fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         retry_after: retry_after(headers, &text, 0),
         ambiguous,
         body: is_anthropic(body).then(|| Bytes::copy_from_slice(body)),
+        headers: None,
         message,
     }
 }
@@ -85,6 +86,7 @@ pub(super) fn in_stream(data: &str) -> Fault {
         retry_after: retry_after(&HeaderMap::new(), data, 0),
         ambiguous: matches!(kind, FaultKind::ServerError),
         body: is_anthropic(data.as_bytes()).then(|| Bytes::copy_from_slice(data.as_bytes())),
+        headers: None,
         message,
     }
 }

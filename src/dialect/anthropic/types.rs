@@ -327,6 +327,11 @@ pub struct ParseError {
 impl<'a> MessagesRequest<'a> {
     /// Reads a body. An error names the field.
     pub fn parse(body: &'a [u8]) -> Result<MessagesRequest<'a>, ParseError> {
+        // Derived structs take lists, too, as their fields in order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let message = "the request body must be a JSON object".to_owned();
+            return Err(ParseError { path: String::new(), message });
+        }
         serde_json::from_slice(body).map_err(|error| locate(body, &error))
     }
 }
@@ -468,13 +473,13 @@ pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
 }
 
 /// `true`; anything else counts as false.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let raw: &RawValue = Deserialize::deserialize(deserializer)?;
     Ok(raw.get() == "true")
 }
 
 /// A value, or null for the default.
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -483,7 +488,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 // === errors with a path ===
 
 /// The error with the path of the field at which the parser stopped. Walks the body once more; only errors pay.
-fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
+pub(crate) fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
     let full = error.to_string();
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message).to_owned();
     if error.is_data() {
@@ -617,6 +622,7 @@ mod tests {
         assert_eq!(wrong.path, "model");
         let wrong = error(r#"{"model":"m"}"#);
         assert!(wrong.to_string().contains("missing field `messages`"), "{wrong}");
+        assert!(error(r#"["m"]"#).to_string().contains("must be a JSON object"));
         let wrong = error(r#"{"model":"m","messages":["#);
         assert!(wrong.to_string().contains("not valid JSON"), "{wrong}");
     }

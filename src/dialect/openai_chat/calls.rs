@@ -122,17 +122,19 @@ impl Calls {
         if !id.is_empty() && !call.id.is_empty() && call.id != id {
             return Slot::New;
         }
-        let is_whole = !call.arguments.trim().is_empty() && arguments::is_whole(&call.arguments);
+        // Asked of few pieces only: a look at all arguments for every fragment would be quadratic.
+        let collected = call.arguments.trim();
+        let is_whole = || collected == "null" || (collected.ends_with('}') && arguments::is_whole(collected));
         if name.is_empty() || arguments.is_empty() {
             // Without an index, a new name begins a new call.
             let renamed = !name.is_empty() && !call.name.is_empty() && name != call.name;
-            return if index.is_none() && (renamed || (!name.is_empty() && is_whole)) {
+            return if index.is_none() && (renamed || (!name.is_empty() && is_whole())) {
                 Slot::New
             } else {
                 Slot::At(at)
             };
         }
-        if is_whole {
+        if is_whole() {
             let same = call.id == id && !id.is_empty() && call.name == name && call.arguments == arguments;
             return if same { Slot::Repeat } else { Slot::New };
         }
@@ -164,14 +166,8 @@ impl Calls {
                 return Err(Fault::protocol("the upstream's answer has a tool call without a name"));
             }
             let taken = |id: &str| used.contains(&id_hash(id)) || ready.iter().any(|call| call.id == id);
-            let mut id = call.id;
-            let mut salt = used.len();
-            while !is_legal_id(&id) || taken(&id) {
-                let (nth, salted) = (nth.to_string(), salt.to_string());
-                let pieces = [response_id, &nth, &salted, &call.name, &call.arguments];
-                id = format!("toolu_{}", names::hash(&pieces, 24));
-                salt += 1;
-            }
+            let seed = [response_id, &nth.to_string(), &call.name, &call.arguments];
+            let id = legal_id(call.id, &seed, used.len(), taken);
             let arguments = match arguments::heal(&call.arguments) {
                 Healed::Object(Cow::Borrowed(text)) if text.len() == call.arguments.len() => call.arguments,
                 Healed::Object(text) => text.into_owned(),
@@ -226,6 +222,24 @@ fn argument_text(raw: &str) -> Cow<'_, str> {
 /// Anthropic's rule for ids, with the length that others keep to.
 fn is_legal_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// The id, or one made of `seed` if it is illegal or taken.
+pub(in crate::dialect) fn legal_id(
+    id: String,
+    seed: &[&str],
+    salt: usize,
+    taken: impl Fn(&str) -> bool,
+) -> String {
+    let mut id = id;
+    let mut salt = salt;
+    while !is_legal_id(&id) || taken(&id) {
+        let salted = salt.to_string();
+        let pieces: Vec<&str> = seed.iter().copied().chain([salted.as_str()]).collect();
+        id = format!("toolu_{}", names::hash(&pieces, 24));
+        salt += 1;
+    }
+    id
 }
 
 /// What is remembered of an id that the conversation has used.

@@ -5,7 +5,6 @@
 //! error pages of the vendors' API references; Anthropic's API reference, "Errors".
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::overflow;
+use crate::dialect::retry_after::retry_after;
 use crate::dialect::table::Variant;
 use crate::dialect::{Fault, FaultKind};
 
@@ -29,7 +29,6 @@ pub(super) struct Envelope {
     pub(super) param: String,
     pub(super) status: Option<u16>,
     pub(super) has_reasons: bool,
-    pub(super) retry_delay: Option<Duration>,
     /// Tokens of the prompt and of the window, where the body has them as fields.
     pub(super) prompt: Option<u64>,
     pub(super) window: Option<u64>,
@@ -39,7 +38,7 @@ pub(super) struct Envelope {
 pub fn read(status: u16, headers: &HeaderMap, body: &[u8], variant: &Variant) -> Fault {
     let envelope = Envelope::read(body);
     let mut fault = classify(Some(status), &envelope, variant);
-    fault.retry_after = retry_after(headers, &envelope);
+    fault.retry_after = retry_after(headers, &String::from_utf8_lossy(body), 0);
     fault.body = Some(Bytes::copy_from_slice(body));
     fault
 }
@@ -48,7 +47,7 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8], variant: &Variant) ->
 pub(crate) fn in_body(body: &[u8], variant: &Variant) -> Fault {
     let envelope = Envelope::read(body);
     let mut fault = classify(envelope.status, &envelope, variant);
-    fault.retry_after = retry_after(&HeaderMap::new(), &envelope);
+    fault.retry_after = retry_after(&HeaderMap::new(), &String::from_utf8_lossy(body), 0);
     fault.body = Some(Bytes::copy_from_slice(body));
     fault
 }
@@ -223,10 +222,6 @@ impl Envelope {
         }
         let number = |key: &str| either(key).and_then(Value::as_u64);
         let numeric = ["code", "status", "status_code", "raw_status_code"].iter().find_map(|key| number(key));
-        let details = inner.get("details").and_then(Value::as_array);
-        let retry_delay = details
-            .and_then(|details| details.iter().find_map(|detail| detail.get("retryDelay")?.as_str()))
-            .and_then(duration);
         Envelope {
             message: shown(&message),
             code: word("code"),
@@ -236,7 +231,6 @@ impl Envelope {
                 .and_then(|code| u16::try_from(code).ok())
                 .filter(|code| (400..600).contains(code)),
             has_reasons: metadata.is_some_and(|metadata| metadata.get("reasons").is_some()),
-            retry_delay,
             prompt: number("n_prompt_tokens"),
             window: number("n_ctx"),
         }
@@ -286,61 +280,6 @@ fn shown(message: &str) -> String {
         out.push_str(if is_key { "[key]" } else { word });
     }
     out
-}
-
-/// How long the upstream asks us to wait: from headers, from Google's details, or from the text. (Dates are read
-/// by whoever has a clock.)
-fn retry_after(headers: &HeaderMap, envelope: &Envelope) -> Option<Duration> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).ok();
-    let given = header("retry-after-ms")
-        .and_then(|ms| ms.parse::<f64>().ok())
-        .and_then(|ms| seconds(ms / 1000.0))
-        .or_else(|| header("retry-after").and_then(|value| value.parse::<f64>().ok()).and_then(seconds))
-        .or(envelope.retry_delay);
-    if given.is_some() {
-        return given;
-    }
-    let text = envelope.message.to_ascii_lowercase();
-    for sign in ["try again in ", "retry in ", "retry after "] {
-        if let Some((_, rest)) = text.split_once(sign)
-            && let Some(wait) = duration(rest)
-        {
-            return Some(wait);
-        }
-    }
-    // The limit that is used up says when it is refilled.
-    ["requests", "tokens"]
-        .iter()
-        .filter(|what| header(&format!("x-ratelimit-remaining-{what}")) == Some("0"))
-        .filter_map(|what| duration(header(&format!("x-ratelimit-reset-{what}"))?))
-        .max()
-}
-
-/// The duration at the start of a text: `1m2.5s`, `34.4s`, `300ms`, `20 seconds`. A bare number is seconds.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim_start();
-    let mut total = 0.0;
-    let mut some = false;
-    loop {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let Some((number, tail)) = rest.split_at_checked(digits) else { break };
-        let Ok(number) = number.trim_end_matches('.').parse::<f64>() else { break };
-        let tail = tail.trim_start();
-        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
-        let (unit, after) = tail.split_at(letters);
-        total += match unit {
-            "ms" | "milliseconds" | "millisecond" => number / 1000.0,
-            "" | "s" | "sec" | "secs" | "second" | "seconds" => number,
-            "m" | "min" | "mins" | "minute" | "minutes" => number * 60.0,
-            "h" | "hour" | "hours" => number * 3600.0,
-            "d" | "day" | "days" => number * 86_400.0,
-            _ => break,
-        };
-        some = true;
-        rest = after;
-    }
-    if some { Duration::try_from_secs_f64(total).ok() } else { None }
 }
 
 #[cfg(test)]

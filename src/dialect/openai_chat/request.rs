@@ -6,13 +6,13 @@
 //! Sources: Anthropic API reference, "Create a Message"; OpenAI API reference, "Create chat completion"; the
 //! vendors' references for the peculiarities in [`table`](crate::dialect::table).
 
-mod content;
-mod local;
+pub(in crate::dialect) mod content;
+pub(in crate::dialect) mod local;
 mod messages;
-mod models;
-mod reasoning;
-mod tools;
-mod turns;
+pub(in crate::dialect) mod models;
+pub(in crate::dialect) mod reasoning;
+pub(in crate::dialect) mod tools;
+pub(in crate::dialect) mod turns;
 
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
     let request = MessagesRequest::parse(body)?;
     let mut notes = Notes::default();
     refuse_what_cannot_be(&request, &mut notes)?;
-    if let Some(answer) = local::answer(&request, target) {
+    if let Some(answer) = local::answer(&request, target, target.variant.web_search != WebSearch::None) {
         return Ok(Translation::Answer(answer));
     }
     let conversation = turns::read(&request, target, &mut notes)?;
@@ -189,19 +189,23 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn takes_images(&self) -> bool {
+    pub(in crate::dialect) fn takes_images(&self) -> bool {
         self.images.unwrap_or(self.variant.images) && !self.is_rectified(Rectify::DropImages)
     }
 
-    fn takes_documents(&self) -> bool {
+    pub(in crate::dialect) fn takes_documents(&self) -> bool {
         self.documents.unwrap_or(self.variant.documents) && !self.is_rectified(Rectify::DropDocuments)
     }
 
-    fn is_rectified(&self, rectify: Rectify) -> bool {
+    pub(in crate::dialect) fn schema(&self) -> schema::Target {
+        if self.is_rectified(Rectify::StripSchemas) { schema::Target::Gemini } else { self.variant.schema }
+    }
+
+    pub(in crate::dialect) fn is_rectified(&self, rectify: Rectify) -> bool {
         self.rectified.contains(&rectify)
     }
 
-    fn sends(&self, param: Param) -> bool {
+    pub(in crate::dialect) fn sends(&self, param: Param) -> bool {
         !self.is_rectified(Rectify::DropParam(param))
     }
 }
@@ -229,7 +233,10 @@ impl From<RequestError> for Fault {
 }
 
 /// Fields that can't be honoured are errors; fields that can be ignored are noted.
-fn refuse_what_cannot_be(request: &MessagesRequest<'_>, notes: &mut Notes) -> Result<(), RequestError> {
+pub(in crate::dialect) fn refuse_what_cannot_be(
+    request: &MessagesRequest<'_>,
+    notes: &mut Notes,
+) -> Result<(), RequestError> {
     let only = |path: &str, feature| RequestError::OnlyAnthropic { path: path.to_owned(), feature };
     let thread = request.thread.as_ref().and_then(|thread| thread.kind.as_deref());
     if thread == Some("continue") {
@@ -254,7 +261,7 @@ fn refuse_what_cannot_be(request: &MessagesRequest<'_>, notes: &mut Notes) -> Re
     Ok(())
 }
 
-fn max_tokens(request: &MessagesRequest<'_>, target: &Target<'_>) -> Option<u64> {
+pub(in crate::dialect) fn max_tokens(request: &MessagesRequest<'_>, target: &Target<'_>) -> Option<u64> {
     let learned = target.rectified.iter().filter_map(|rectify| match rectify {
         Rectify::MaxTokens(most) => Some(*most),
         _ => None,
@@ -340,7 +347,7 @@ fn format(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>, n
         json.key("type").string("json_schema");
         json.key("json_schema").object(|json| {
             json.key("name").string("output");
-            json.key("schema").json(&schema::clean(Some(wanted), target.variant.schema));
+            json.key("schema").json(&schema::clean(Some(wanted), target.schema()));
             json.key("strict").boolean(schema::is_strict(wanted) && !target.is_rectified(Rectify::NotStrict));
         });
     });
@@ -390,12 +397,12 @@ fn prefill(json: &mut Json, conversation: &Conversation<'_>, target: &Target<'_>
 
 /// Whether a system prompt's first block is Claude Code's attribution line, which Anthropic strips and nobody
 /// else does.
-fn is_attribution(text: &str) -> bool {
+pub(in crate::dialect) fn is_attribution(text: &str) -> bool {
     text.starts_with("x-anthropic-billing-header:")
 }
 
 /// The blocks of the system prompt: (text, cache marker).
-fn system_texts<'r>(
+pub(in crate::dialect) fn system_texts<'r>(
     system: &'r Content<'_>,
 ) -> impl Iterator<Item = (&'r str, Option<&'r serde_json::value::RawValue>)> {
     let whole = match system {
@@ -405,7 +412,7 @@ fn system_texts<'r>(
     let blocks =
         system.blocks().iter().filter_map(|block| Some((block.text.as_deref()?, block.cache_control)));
     let all = whole.into_iter().chain(blocks).enumerate();
-    all.filter(|(nth, (text, _))| !text.is_empty() && !(*nth == 0 && is_attribution(text)))
+    all.filter(|(nth, (text, _))| !text.is_empty() && (*nth > 0 || !is_attribution(text)))
         .map(|(_, pair)| pair)
 }
 

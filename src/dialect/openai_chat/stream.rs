@@ -131,15 +131,13 @@ impl Reader {
 
     /// Takes the text of one chunk, or of a whole answer.
     pub(super) fn chunk(&mut self, data: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
-        let chunk: Chunk<'_> = match serde_json::from_str(data) {
-            Ok(chunk) => chunk,
-            Err(_) if data.starts_with('[') => return self.failed(data, sink),
-            Err(cause) => {
-                return Err(Fault::protocol(format!(
-                    "the upstream sent a chunk that can't be read: {cause}"
-                )));
-            }
-        };
+        if data.starts_with('[') {
+            // Google's compatible endpoint sends its errors in a list.
+            return self.failed(data, sink);
+        }
+        let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|cause| {
+            Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}"))
+        })?;
         if let Some(usage) = chunk.usage.as_ref().and_then(|usage| usage.usage()) {
             self.usage = Some(usage);
         }
@@ -468,6 +466,9 @@ impl Source for Reader {
 }
 
 /// Whether an `error` member says that there is one.
-fn is_truthy(error: &RawValue) -> bool {
+pub(super) fn is_truthy(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "0")
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,13 @@ pub fn answer(answer: Answer) -> Response {
     response
 }
 
+/// Every answer says whose it is, so that `cproxy run` and `cproxy mcp` know a running daemon; also one that asks for
+/// its token.
+pub async fn signed(mut response: Response) -> Response {
+    response.headers_mut().insert("x-cproxy-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    response
+}
+
 /// An error of the front's own.
 pub fn failure(id: &RequestId, status: StatusCode, kind: &'static str, message: &str) -> Response {
     let mut response = Response::new(Body::from(error::caller(status, kind, message, &id.0).body));
@@ -40,7 +47,7 @@ pub async fn method_not_allowed() -> Response {
 
 /// 404.
 pub async fn no_such_path() -> Response {
-    let message = "no such path; cproxy serves /v1/messages, /v1/messages/count_tokens, /v1/models, /mcp, /health and /status";
+    let message = "no such path; cproxy serves /v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, /v1/models, /mcp, /health and /status";
     failure(&RequestId::new(), StatusCode::NOT_FOUND, "not_found_error", message)
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::{Args, BadArgs};
 use super::body::{self, Question};
-use super::completion::ask;
+use super::completion::{GRACE, ask};
 use super::guard::guarded;
 use super::outcome::{Outcome, SHOWN, result};
 use super::progress::Progress;
@@ -43,13 +43,14 @@ impl Comparison {
             return Err(BadArgs("`messages` is missing: say what to ask".into()));
         }
         if !(1..=MOST).contains(&comparison.models.len()) {
-            return Err(BadArgs(format!("`models` must name 2 to {MOST} models, see cproxy://models")));
+            return Err(BadArgs(format!("`models` must name up to {MOST} models, see cproxy://models")));
         }
         Ok(comparison)
     }
 
+    /// How long each answer may take.
     pub fn limit(&self) -> Duration {
-        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.min(HANDLER_LIMIT))
+        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.saturating_add(GRACE).min(HANDLER_LIMIT))
     }
 }
 
@@ -59,8 +60,8 @@ pub(crate) async fn run(
     comparison: Comparison,
     context: &RequestContext<RoleServer>,
 ) -> CallToolResult {
+    let limit = comparison.limit();
     let Comparison { question, models, timeout } = comparison;
-    let limit = timeout.map_or(HANDLER_LIMIT, |timeout| timeout.min(HANDLER_LIMIT));
     let progress = Progress::new(&context.peer, context.meta.get_progress_token());
     let shown = SHOWN / models.len().max(1);
     let mut open: FuturesUnordered<_> = models
@@ -76,7 +77,7 @@ pub(crate) async fn run(
                     Ok((outcome, _)) => outcome,
                     Err(ended) => Outcome::from(super::outcome::Trouble::from(ended)),
                 };
-                outcome.model.get_or_insert_with(|| model.clone());
+                outcome.asked = Some(model.clone());
                 outcome.shorten(shared, shown).await;
                 (place, outcome)
             }
@@ -104,9 +105,7 @@ pub(crate) async fn run(
         .filter_map(|(model, outcome)| Some((model, outcome.as_ref()?)))
         .map(|(model, outcome)| match &outcome.error {
             None => ContentBlock::text(format!("## {model}\n\n{}", outcome.text)),
-            Some(trouble) => {
-                ContentBlock::text(format!("## {model}\n\nError: {}\n{}", trouble.message, outcome.text))
-            }
+            Some(trouble) => ContentBlock::text(format!("## {model}\n\n{trouble}\n\n{}", outcome.text)),
         })
         .collect();
     let failed = answers.iter().flatten().all(|outcome| outcome.error.is_some());

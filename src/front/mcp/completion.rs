@@ -1,13 +1,14 @@
 //! `proxy_completion`: asks another model, and reads its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::JsonObject;
 use rmcp::service::RequestContext;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::exchange::{Answer, Request};
@@ -20,6 +21,9 @@ use super::outcome::{Outcome, SHOWN, Tokens, Trouble};
 use super::progress::Progress;
 use super::sessions::{CONVERSATION_BYTES, Conversation};
 use super::{HANDLER_LIMIT, Shared};
+
+/// How much later than the daemon this front gives up.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
 /// What the tool was called with.
 #[derive(Debug)]
@@ -59,9 +63,10 @@ impl Call {
         Ok(call)
     }
 
-    /// How long the whole call may take.
+    /// How long the whole call may take. A little more than its timeout: the daemon keeps to that itself, and
+    /// says better what happened.
     pub fn limit(&self) -> Duration {
-        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.min(HANDLER_LIMIT))
+        self.timeout.map_or(HANDLER_LIMIT, |timeout| timeout.saturating_add(GRACE).min(HANDLER_LIMIT))
     }
 }
 
@@ -87,7 +92,7 @@ async fn attempt(
     call.question.attach(attached);
     let (id, conversation) = open(shared, call.conversation.take()).await?;
     // Whoever else continues this conversation waits here: its turns come one after another.
-    let mut held = conversation.lock().await;
+    let mut held = conversation.turns.lock().await;
     let fresh = call.question.messages.clone();
     let mut question = call.question;
     question.messages.splice(0..0, held.messages.iter().cloned());
@@ -107,8 +112,9 @@ async fn attempt(
         held.messages.extend(fresh);
         held.messages.push(json!({ "role": "assistant", "content": answer.blocks }));
         held.system = question.system;
-        held.bytes = serde_json::to_vec(&held.messages).map_or(0, |text| text.len())
+        let bytes = serde_json::to_vec(&held.messages).map_or(0, |text| text.len())
             + held.system.as_ref().map_or(0, String::len);
+        conversation.bytes.store(bytes, Ordering::Relaxed);
         drop(held);
         shared.sessions.keep_conversation(id.clone(), conversation).await;
         outcome.conversation_id = Some(id);
@@ -225,10 +231,10 @@ fn bad(error: BadArgs) -> Trouble {
 }
 
 /// The conversation to continue, or a new one.
-async fn open(shared: &Shared, id: Option<String>) -> Result<(String, Arc<Mutex<Conversation>>), Trouble> {
+async fn open(shared: &Shared, id: Option<String>) -> Result<(String, Arc<Conversation>), Trouble> {
     let Some(id) = id else {
         let id = shared.daemon.next_request_id().0.replacen("req_", "conv_", 1);
-        return Ok((id, Arc::new(Mutex::new(Conversation::default()))));
+        return Ok((id, Arc::new(Conversation::default())));
     };
     let Some(conversation) = shared.sessions.conversation(&id).await else {
         return Err(Trouble::new(
@@ -237,7 +243,7 @@ async fn open(shared: &Shared, id: Option<String>) -> Result<(String, Arc<Mutex<
             "Leave `conversation_id` out to begin a new one, and send the earlier messages along.",
         ));
     };
-    if conversation.try_lock().is_ok_and(|held| held.bytes > CONVERSATION_BYTES) {
+    if conversation.bytes.load(Ordering::Relaxed) > CONVERSATION_BYTES {
         return Err(Trouble::new(
             "conversation_too_long",
             format!("the conversation \"{id}\" has grown past {CONVERSATION_BYTES} bytes"),

@@ -24,6 +24,9 @@ pub(crate) struct Outcome {
     pub text: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<Value>,
+    /// The model that was asked for, where several were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +115,20 @@ impl Trouble {
     }
 }
 
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Error ({}", self.kind)?;
+        if let Some(status) = self.status {
+            write!(f, ", status {status}")?;
+        }
+        write!(f, "): {}\n{}", self.message, self.advice)?;
+        if let Some(seconds) = self.retry_after_s {
+            write!(f, " The provider asks to wait {seconds} s.")?;
+        }
+        Ok(())
+    }
+}
+
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Trouble {
         let advice = match failure.kind.as_str() {
@@ -179,10 +196,8 @@ impl Outcome {
         let failed = self.error.is_some();
         let mut content = Vec::new();
         if let Some(trouble) = &self.error {
-            content.push(ContentBlock::text(format!(
-                "Error ({}): {}\n{}",
-                trouble.kind, trouble.message, trouble.advice
-            )));
+            // Of an error Claude Code shows the model this text, and no structured content.
+            content.push(ContentBlock::text(trouble.to_string()));
         }
         if !self.text.is_empty() {
             content.push(ContentBlock::text(self.text.clone()));

@@ -15,15 +15,19 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::completion::Call;
-use super::guard::guarded;
+use super::guard::{Ended, guarded};
 use super::outcome::Trouble;
 use super::watch_status::{Watcher, locked, print};
 use super::{Daemon, SERVER_NAME, Sessions, Shared, compare, completion, manage, prompts, resources, tools};
 
 /// How long anything but a tool may take.
 const QUICK: Duration = Duration::from_secs(30);
+/// How long a watcher that panicked waits before it goes on.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// Most subscriptions of one session.
 const SUBSCRIPTIONS: usize = 256;
+/// Most sessions at once over HTTP.
+const SESSIONS: usize = 2048;
 /// Longest address of a subscription.
 const URI_BYTES: usize = 2048;
 
@@ -39,6 +43,8 @@ pub struct Server {
     /// Ends the session's watcher with the session.
     _ended: DropGuard,
     ended: CancellationToken,
+    /// Counts sessions.
+    _alive: Arc<()>,
 }
 
 /// What a session knows.
@@ -79,10 +85,22 @@ impl Drop for InUse<'_> {
 
 #[allow(deprecated, reason = "the clients of today are told of logs this way")]
 impl Server {
+    /// A server for one session; an error while there are too many.
+    pub fn admit(daemon: Arc<dyn Daemon>, sessions: Arc<Sessions>) -> std::io::Result<Server> {
+        if Arc::strong_count(&sessions.alive) > SESSIONS {
+            let message =
+                format!("there are {SESSIONS} MCP sessions; close some, or wait for idle ones to end");
+            tracing::warn!("{message}");
+            return Err(std::io::Error::other(message));
+        }
+        Ok(Server::new(daemon, sessions))
+    }
+
     /// A server for one session.
     pub fn new(daemon: Arc<dyn Daemon>, sessions: Arc<Sessions>) -> Server {
         let ended = CancellationToken::new();
         Server {
+            _alive: sessions.alive.clone(),
             shared: Shared { daemon, sessions },
             state: Arc::new(State {
                 subscribed: Mutex::default(),
@@ -227,8 +245,12 @@ impl ServerHandler for Server {
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
         let (shared, state, ended) = (self.shared.clone(), self.state.clone(), self.ended.clone());
         tokio::spawn(async move {
-            let watching = guarded(&ended, Duration::MAX, watch(shared, state, context.peer));
-            let _ = watching.await;
+            while let Err(Ended::Panicked) =
+                guarded(&ended, Duration::MAX, watch(shared.clone(), state.clone(), context.peer.clone()))
+                    .await
+            {
+                tokio::time::sleep(AFTER_PANIC).await;
+            }
         });
     }
 

@@ -2,6 +2,7 @@
 //! All of it bounded, the least recently used goes first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use moka::future::Cache;
@@ -32,16 +33,25 @@ pub(crate) const SSE_RETRY: Duration = Duration::from_millis(500);
 pub struct Sessions {
     pub(crate) http: Arc<LocalSessionManager>,
     pub(crate) handshakes: Arc<Handshakes>,
-    conversations: Cache<String, Arc<Mutex<Conversation>>>,
+    /// Each living session holds a clone.
+    pub(crate) alive: Arc<()>,
+    conversations: Cache<String, Arc<Conversation>>,
     answers: Cache<String, Arc<str>>,
 }
 
-/// The messages of one conversation, in the Messages dialect. Whoever continues it holds its lock.
+/// One conversation. Whoever continues it holds the lock of its turns.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
+    pub turns: Mutex<Turns>,
+    /// The size of its turns as JSON.
+    pub bytes: AtomicUsize,
+}
+
+/// What was said so far, in the Messages dialect.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
     pub messages: Vec<Value>,
     pub system: Option<String>,
-    pub bytes: usize,
 }
 
 /// Handshakes of HTTP sessions.
@@ -63,22 +73,23 @@ impl Sessions {
         http.session_config.sse_retry = Some(SSE_RETRY);
         Sessions {
             http: Arc::new(http),
+            alive: Arc::new(()),
             handshakes: Arc::new(Handshakes(bounded(HANDSHAKES, |_| 1))),
-            // A conversation is weighed when it is put back after each turn.
-            conversations: bounded(CONVERSATIONS_BYTES, |conversation: &Arc<Mutex<Conversation>>| {
-                conversation.try_lock().map_or(CONVERSATION_BYTES, |held| held.bytes)
+            // A conversation is weighed anew when it is put back after each turn.
+            conversations: bounded(CONVERSATIONS_BYTES, |conversation: &Arc<Conversation>| {
+                conversation.bytes.load(Ordering::Relaxed)
             }),
             answers: bounded(ANSWERS_BYTES, |text: &Arc<str>| text.len()),
         }
     }
 
     /// The conversation of this id, if it is still kept.
-    pub(crate) async fn conversation(&self, id: &str) -> Option<Arc<Mutex<Conversation>>> {
+    pub(crate) async fn conversation(&self, id: &str) -> Option<Arc<Conversation>> {
         self.conversations.get(id).await
     }
 
-    /// Keeps a conversation, with its present weight. Its lock must be free.
-    pub(crate) async fn keep_conversation(&self, id: String, conversation: Arc<Mutex<Conversation>>) {
+    /// Keeps a conversation, with its present weight.
+    pub(crate) async fn keep_conversation(&self, id: String, conversation: Arc<Conversation>) {
         self.conversations.insert(id, conversation).await;
     }
 

@@ -56,7 +56,7 @@ pub fn http_service(
         .with_cancellation_token(cancel);
     config.session_store = Some(sessions.handshakes.clone());
     let manager = sessions.http.clone();
-    StreamableHttpService::new(move || Ok(Server::new(daemon.clone(), sessions.clone())), manager, config)
+    StreamableHttpService::new(move || Server::admit(daemon.clone(), sessions.clone()), manager, config)
 }
 
 /// Serves one client over this process's stdin and stdout until it leaves. Nothing else may write to stdout.

@@ -10,14 +10,14 @@ use crate::dialect::openai_chat::write::Json;
 
 /// What was left out and what was mended; each is named once.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) dropped: Vec<&'static str>,
-    pub(super) healed: Vec<&'static str>,
+pub(in crate::dialect) struct Notes {
+    pub(in crate::dialect) dropped: Vec<&'static str>,
+    pub(in crate::dialect) healed: Vec<&'static str>,
 }
 
 /// A piece of a user's message.
 #[derive(Debug)]
-pub(super) enum Piece<'a> {
+pub(in crate::dialect) enum Piece<'a> {
     /// Text.
     Text { text: Cow<'a, str>, cache: Option<&'a RawValue> },
     /// An image.
@@ -30,21 +30,21 @@ pub(super) enum Piece<'a> {
 
 /// What a tool gave back: its text, and what can't be text.
 #[derive(Debug, Default)]
-pub(super) struct ToolOutput<'a> {
-    pub(super) text: Cow<'a, str>,
-    pub(super) attached: Vec<Piece<'a>>,
+pub(in crate::dialect) struct ToolOutput<'a> {
+    pub(in crate::dialect) text: Cow<'a, str>,
+    pub(in crate::dialect) attached: Vec<Piece<'a>>,
 }
 
 // === impl Notes ===
 
 impl Notes {
-    pub(super) fn drop(&mut self, what: &'static str) {
+    pub(in crate::dialect) fn drop(&mut self, what: &'static str) {
         if !self.dropped.contains(&what) {
             self.dropped.push(what);
         }
     }
 
-    pub(super) fn heal(&mut self, what: &'static str) {
+    pub(in crate::dialect) fn heal(&mut self, what: &'static str) {
         if !self.healed.contains(&what) {
             self.healed.push(what);
         }
@@ -54,11 +54,11 @@ impl Notes {
 // === impl Piece ===
 
 impl<'a> Piece<'a> {
-    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Piece<'a> {
+    pub(in crate::dialect) fn text(text: impl Into<Cow<'a, str>>) -> Piece<'a> {
         Piece::Text { text: text.into(), cache: None }
     }
 
-    pub(super) fn cache(&self) -> Option<&'a RawValue> {
+    pub(in crate::dialect) fn cache(&self) -> Option<&'a RawValue> {
         match self {
             Piece::Text { cache, .. } | Piece::Image { cache, .. } | Piece::File { cache, .. } => *cache,
             Piece::System(_) => None,
@@ -66,7 +66,7 @@ impl<'a> Piece<'a> {
     }
 
     /// Writes the piece as a content part.
-    pub(super) fn write(&self, json: &mut Json, marker: Option<&RawValue>) {
+    pub(in crate::dialect) fn write(&self, json: &mut Json, marker: Option<&RawValue>) {
         json.object(|json| {
             match self {
                 Piece::Text { text, .. } | Piece::System(text) => {
@@ -92,7 +92,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-fn data_url(json: &mut Json, source: &SourceObject<'_>, media_type: &str) {
+pub(in crate::dialect) fn data_url(json: &mut Json, source: &SourceObject<'_>, media_type: &str) {
     match (&source.url, &source.data) {
         (Some(url), None) => json.string(url),
         (_, data) => json.pieces(&[
@@ -105,7 +105,7 @@ fn data_url(json: &mut Json, source: &SourceObject<'_>, media_type: &str) {
 }
 
 /// An image block. `None` if there is nothing in it.
-pub(super) fn image<'a>(
+pub(in crate::dialect) fn image<'a>(
     block: &'a Block<'a>,
     path: &dyn Fn() -> String,
     target: &Target<'_>,
@@ -134,7 +134,7 @@ pub(super) fn image<'a>(
 }
 
 /// A document block: its text, or a file.
-pub(super) fn document<'a>(
+pub(in crate::dialect) fn document<'a>(
     block: &'a Block<'a>,
     path: &dyn Fn() -> String,
     target: &Target<'_>,
@@ -168,7 +168,7 @@ pub(super) fn document<'a>(
 }
 
 /// The text of a content, its blocks joined.
-pub(super) fn texts<'a>(content: &'a Content<'a>, separator: &str) -> Cow<'a, str> {
+pub(in crate::dialect) fn texts<'a>(content: &'a Content<'a>, separator: &str) -> Cow<'a, str> {
     match content {
         Content::None => Cow::Borrowed(""),
         Content::Text(text) => Cow::Borrowed(text),
@@ -192,7 +192,7 @@ fn search_result(block: &Block<'_>) -> String {
 }
 
 /// What a tool gave back.
-pub(super) fn tool_output<'a>(
+pub(in crate::dialect) fn tool_output<'a>(
     result: &'a Block<'a>,
     path: &dyn Fn() -> String,
     target: &Target<'_>,
@@ -217,15 +217,13 @@ pub(super) fn tool_output<'a>(
                     _ => block.text.as_deref().map(Piece::text),
                 };
                 match piece {
-                    Some(Piece::Text { text, .. } | Piece::System(text)) => {
-                        if !text.is_empty() {
-                            said.push(text);
-                        }
+                    Some(Piece::Text { text, .. } | Piece::System(text)) if !text.is_empty() => {
+                        said.push(text)
                     }
                     Some(attached @ (Piece::Image { .. } | Piece::File { .. })) => {
                         output.attached.push(attached)
                     }
-                    None => {}
+                    Some(Piece::Text { .. } | Piece::System(_)) | None => {}
                 }
             }
             output.text = match said.len() {
@@ -247,7 +245,7 @@ pub(super) fn tool_output<'a>(
 }
 
 /// A server tool's call or result in the history, as a line of text. Encrypted content stays out.
-pub(super) fn server_tool(block: &Block<'_>) -> Option<String> {
+pub(in crate::dialect) fn server_tool(block: &Block<'_>) -> Option<String> {
     let kind = block.kind();
     let name = block.name.as_deref().unwrap_or("tool");
     if kind == "server_tool_use" || kind == "mcp_tool_use" {

@@ -6,14 +6,17 @@ use super::{Target, tools};
 use crate::dialect::anthropic::types::{Content, MessagesRequest};
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::Json;
-use crate::dialect::table::WebSearch;
 use crate::dialect::{Part, Stop, Usage};
 
 /// Most characters of a query that is repeated.
 const MAX_QUERY: usize = 400;
 
 /// The answer, if no upstream is needed for it.
-pub(super) fn answer(request: &MessagesRequest<'_>, target: &Target<'_>) -> Option<Vec<Part<'static>>> {
+pub(in crate::dialect) fn answer(
+    request: &MessagesRequest<'_>,
+    target: &Target<'_>,
+    searches: bool,
+) -> Option<Vec<Part<'static>>> {
     let usage = Usage { input: target.input_estimate, estimated: true, ..Usage::default() };
     let start =
         Part::Start { id: Cow::Borrowed(""), model: Cow::Owned(target.model.to_owned()), usage: Some(usage) };
@@ -26,7 +29,7 @@ pub(super) fn answer(request: &MessagesRequest<'_>, target: &Target<'_>) -> Opti
     let only_search = !request.tools.is_empty()
         && request.tools.iter().all(tools::is_server_tool)
         && request.tools.iter().any(tools::is_web_search);
-    if !only_search || target.variant.web_search != WebSearch::None {
+    if !only_search || searches {
         return None;
     }
     let query = last_text(request);

@@ -2,7 +2,7 @@
 
 /// A model of OpenAI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OpenAi {
+pub(in crate::dialect) enum OpenAi {
     /// `gpt-<major>.<minor>`.
     Gpt(u32, u32),
     /// `o<n>`.
@@ -10,7 +10,7 @@ pub(super) enum OpenAi {
 }
 
 /// Reads a name such as `gpt-5.4-mini` or `openai/o3`; `None` for models that don't reason or aren't OpenAI's.
-pub(super) fn openai_reasoning(model: &str) -> Option<OpenAi> {
+pub(in crate::dialect) fn openai_reasoning(model: &str) -> Option<OpenAi> {
     let name = model.rsplit_once('/').map_or(model, |(_, name)| name);
     if name.contains("-chat") || name.contains("-oss") {
         return None;
@@ -29,7 +29,7 @@ pub(super) fn openai_reasoning(model: &str) -> Option<OpenAi> {
     ends.then_some(OpenAi::O(n))
 }
 
-pub(super) fn is_openai_reasoning(model: &str) -> bool {
+pub(in crate::dialect) fn is_openai_reasoning(model: &str) -> bool {
     openai_reasoning(model).is_some()
 }
 
@@ -37,7 +37,7 @@ pub(super) fn is_openai_reasoning(model: &str) -> bool {
 
 impl OpenAi {
     /// The highest level of effort that the model is known to have.
-    pub(super) fn highest(self) -> &'static str {
+    pub(in crate::dialect) fn highest(self) -> &'static str {
         match self {
             OpenAi::Gpt(major, minor) if (major, minor) >= (5, 2) => "xhigh",
             OpenAi::Gpt(..) | OpenAi::O(_) => "high",
@@ -45,7 +45,7 @@ impl OpenAi {
     }
 
     /// The level at which the model reasons least, if there is one.
-    pub(super) fn least(self) -> Option<&'static str> {
+    pub(in crate::dialect) fn least(self) -> Option<&'static str> {
         match self {
             OpenAi::Gpt(major, minor) if (major, minor) >= (5, 1) => Some("none"),
             OpenAi::Gpt(..) => Some("minimal"),
@@ -54,7 +54,7 @@ impl OpenAi {
     }
 
     /// Whether Chat Completions takes tools from it only without any reasoning.
-    pub(super) fn reasons_without_tools_only(self) -> bool {
+    pub(in crate::dialect) fn reasons_without_tools_only(self) -> bool {
         matches!(self, OpenAi::Gpt(major, minor) if (major, minor) >= (5, 4))
     }
 }

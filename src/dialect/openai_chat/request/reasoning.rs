@@ -9,7 +9,7 @@ use crate::dialect::table::Reasoning;
 
 /// What the caller wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(in crate::dialect) enum Wish {
     /// Nothing was said.
     Unsaid,
     /// No reasoning.
@@ -27,7 +27,7 @@ pub(super) enum Wish {
 
 impl Wish {
     /// Reads the wish. The config's effort comes first, then the last one in the conversation, then the request's.
-    pub(super) fn read(request: &MessagesRequest<'_>, target: &Target<'_>) -> Wish {
+    pub(in crate::dialect) fn read(request: &MessagesRequest<'_>, target: &Target<'_>) -> Wish {
         let kind = request.thinking.as_ref().map(|thinking| thinking.kind.as_ref());
         if matches!(kind, Some("disabled" | "between_tools")) {
             return Wish::Off;
@@ -49,12 +49,12 @@ impl Wish {
     }
 
     /// Whether the model will reason.
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::dialect) fn is_on(&self) -> bool {
         matches!(self, Wish::On { .. })
     }
 
     /// Writes the wish.
-    pub(super) fn write(
+    pub(in crate::dialect) fn write(
         &self,
         json: &mut Json,
         request: &MessagesRequest<'_>,

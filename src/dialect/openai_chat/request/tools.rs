@@ -1,5 +1,6 @@
 //! The tools that go to the upstream, and whether one must be called.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::content::Notes;
@@ -14,15 +15,15 @@ use crate::dialect::table::{NamedChoice, WebSearch};
 
 /// The tools of a request.
 #[derive(Debug, Default)]
-pub(super) struct Tools<'a> {
-    pub(super) list: Vec<&'a Tool<'a>>,
-    choice: Option<Choice<'a>>,
+pub(in crate::dialect) struct Tools<'a> {
+    pub(in crate::dialect) list: Vec<&'a Tool<'a>>,
+    pub(in crate::dialect) choice: Option<Choice<'a>>,
     one_call: bool,
 }
 
 /// Whether a tool must be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice<'a> {
+pub(in crate::dialect) enum Choice<'a> {
     Auto,
     Required,
     None,
@@ -30,7 +31,7 @@ enum Choice<'a> {
 }
 
 /// Most characters of a description where an upstream limits them.
-pub(super) const SHORT_DESCRIPTION: usize = 1024;
+pub(in crate::dialect) const SHORT_DESCRIPTION: usize = 1024;
 
 /// What a tool's type says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +70,12 @@ fn class(tool: &Tool<'_>) -> Class {
 }
 
 /// Whether a tool is a web search by the server.
-pub(super) fn is_web_search(tool: &Tool<'_>) -> bool {
+pub(in crate::dialect) fn is_web_search(tool: &Tool<'_>) -> bool {
     tool.kind.as_deref().is_some_and(|kind| kind.starts_with("web_search_"))
 }
 
 /// Whether a tool is run by Anthropic.
-pub(super) fn is_server_tool(tool: &Tool<'_>) -> bool {
+pub(in crate::dialect) fn is_server_tool(tool: &Tool<'_>) -> bool {
     class(tool) == Class::Server
 }
 
@@ -83,7 +84,7 @@ pub(super) fn is_server_tool(tool: &Tool<'_>) -> bool {
 impl<'a> Tools<'a> {
     /// Chooses the tools to send: not those of the server, not those that nothing has loaded yet, and not more
     /// than the upstream takes.
-    pub(super) fn choose(
+    pub(in crate::dialect) fn choose(
         request: &'a MessagesRequest<'a>,
         conversation: &Conversation<'_>,
         target: &Target<'_>,
@@ -162,7 +163,10 @@ impl<'a> Tools<'a> {
     }
 
     /// The tools whose descriptions go into the system prompt, since the upstream takes only short ones.
-    pub(super) fn long_descriptions(&self, target: &Target<'_>) -> impl Iterator<Item = (&str, &str)> {
+    pub(in crate::dialect) fn long_descriptions(
+        &self,
+        target: &Target<'_>,
+    ) -> impl Iterator<Item = (&str, &str)> {
         let cuts = target.is_rectified(Rectify::CutDescriptions);
         self.list.iter().filter(move |_| cuts).filter_map(|tool| {
             let description = tool.description.as_deref()?;
@@ -170,8 +174,41 @@ impl<'a> Tools<'a> {
         })
     }
 
+    /// Writes the tools and the choice as Responses has them: flat, and `strict` always said.
+    pub(in crate::dialect) fn write_flat(&self, json: &mut Json, target: &Target<'_>, searches: bool) {
+        if self.list.is_empty() && !searches {
+            return;
+        }
+        json.key("tools").array(|json| {
+            for tool in &self.list {
+                json.object(|json| {
+                    json.key("type").string("function");
+                    function(json, tool, target);
+                    if !is_strict(tool, target) {
+                        json.key("strict").boolean(false);
+                    }
+                });
+            }
+            if searches {
+                json.object(|json| json.key("type").string("web_search"));
+            }
+        });
+        if target.sends(Param::ToolChoice) {
+            match self.choice {
+                Some(Choice::Named(name)) => json.key("tool_choice").object(|json| {
+                    json.key("type").string("function");
+                    json.key("name").string(&names::wire_name(name));
+                }),
+                other => choice_word(json, other),
+            }
+        }
+        if self.one_call && target.sends(Param::ParallelToolCalls) {
+            json.key("parallel_tool_calls").boolean(false);
+        }
+    }
+
     /// Writes `tools`, `tool_choice` and `parallel_tool_calls`.
-    pub(super) fn write(&self, json: &mut Json, target: &Target<'_>, markers: &mut Markers) {
+    pub(in crate::dialect) fn write(&self, json: &mut Json, target: &Target<'_>, markers: &mut Markers) {
         if self.list.is_empty() {
             return;
         }
@@ -188,14 +225,11 @@ impl<'a> Tools<'a> {
         });
         if target.sends(Param::ToolChoice) {
             match self.choice {
-                None => {}
-                Some(Choice::Auto) => json.key("tool_choice").string("auto"),
-                Some(Choice::Required) => json.key("tool_choice").string("required"),
-                Some(Choice::None) => json.key("tool_choice").string("none"),
                 Some(Choice::Named(name)) => json.key("tool_choice").object(|json| {
                     json.key("type").string("function");
                     json.key("function").object(|json| json.key("name").string(&names::wire_name(name)));
                 }),
+                other => choice_word(json, other),
             }
         }
         if self.one_call && target.variant.parallel_tool_calls && target.sends(Param::ParallelToolCalls) {
@@ -212,12 +246,32 @@ fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
             if is_long { description.floor_char_boundary(SHORT_DESCRIPTION) } else { description.len() };
         json.key("description").string(description.get(..end).unwrap_or_default());
     }
-    match class(tool) {
-        Class::Client(schema) if tool.input_schema.is_none() => json.key("parameters").json(schema),
-        _ => json.key("parameters").json(&schema::clean(tool.input_schema, target.variant.schema)),
-    }
-    let is_strict = tool.strict && tool.input_schema.is_some_and(schema::is_strict);
-    if is_strict && !target.is_rectified(Rectify::NotStrict) {
+    json.key("parameters").json(&parameters(tool, target.schema()));
+    if is_strict(tool, target) {
         json.key("strict").boolean(true);
+    }
+}
+
+/// The schema of a tool's arguments: the caller's, or that of a tool of Anthropic's.
+pub(in crate::dialect) fn parameters<'t>(tool: &'t Tool<'_>, target: schema::Target) -> Cow<'t, str> {
+    match class(tool) {
+        Class::Client(schema) if tool.input_schema.is_none() => Cow::Borrowed(schema),
+        _ => schema::clean(tool.input_schema, target),
+    }
+}
+
+fn is_strict(tool: &Tool<'_>, target: &Target<'_>) -> bool {
+    tool.strict
+        && tool.input_schema.is_some_and(schema::is_strict)
+        && !target.is_rectified(Rectify::NotStrict)
+}
+
+/// Writes a choice that is one word.
+fn choice_word(json: &mut Json, choice: Option<Choice<'_>>) {
+    match choice {
+        None | Some(Choice::Named(_)) => {}
+        Some(Choice::Auto) => json.key("tool_choice").string("auto"),
+        Some(Choice::Required) => json.key("tool_choice").string("required"),
+        Some(Choice::None) => json.key("tool_choice").string("none"),
     }
 }

@@ -13,72 +13,72 @@ use crate::dialect::table::{MidSystem, Replay};
 
 /// The conversation.
 #[derive(Debug, Default)]
-pub(super) struct Conversation<'a> {
-    pub(super) turns: Vec<Turn<'a>>,
+pub(in crate::dialect) struct Conversation<'a> {
+    pub(in crate::dialect) turns: Vec<Turn<'a>>,
     /// Tools that something referred to, in the order of their first mention.
-    pub(super) loaded: Vec<Cow<'a, str>>,
+    pub(in crate::dialect) loaded: Vec<Cow<'a, str>>,
     /// Tools that were taken away.
-    pub(super) removed: Vec<String>,
+    pub(in crate::dialect) removed: Vec<String>,
     /// Tools that were called.
-    pub(super) called_names: Vec<&'a str>,
+    pub(in crate::dialect) called_names: Vec<&'a str>,
     /// The ids of all calls.
-    pub(super) call_ids: Vec<&'a str>,
+    pub(in crate::dialect) call_ids: Vec<&'a str>,
 }
 
 /// A turn.
 #[derive(Debug)]
-pub(super) enum Turn<'a> {
+pub(in crate::dialect) enum Turn<'a> {
     Assistant(Assistant<'a>),
     User(User<'a>),
 }
 
 /// A turn of the assistant.
 #[derive(Debug, Default)]
-pub(super) struct Assistant<'a> {
-    pub(super) texts: Vec<Said<'a>>,
-    pub(super) calls: Vec<Call<'a>>,
+pub(in crate::dialect) struct Assistant<'a> {
+    pub(in crate::dialect) texts: Vec<Said<'a>>,
+    pub(in crate::dialect) calls: Vec<Call<'a>>,
     /// Visible reasoning that goes back.
-    pub(super) thoughts: Vec<Cow<'a, str>>,
+    pub(in crate::dialect) thoughts: Vec<Cow<'a, str>>,
     /// OpenRouter's details that go back, each list with the text of its block.
-    pub(super) details: Vec<(Box<RawValue>, Cow<'a, str>)>,
+    pub(in crate::dialect) details: Vec<(Box<RawValue>, Cow<'a, str>)>,
     /// Google's signatures that go back, by the id of the call.
-    pub(super) signatures: Vec<(String, String)>,
+    pub(in crate::dialect) signatures: Vec<(String, String)>,
 }
 
 /// A piece of the assistant's text.
 #[derive(Debug)]
-pub(super) struct Said<'a> {
+pub(in crate::dialect) struct Said<'a> {
     /// What stands between it and the one before.
-    pub(super) glue: &'static str,
-    pub(super) text: Cow<'a, str>,
-    pub(super) cache: Option<&'a RawValue>,
+    pub(in crate::dialect) glue: &'static str,
+    pub(in crate::dialect) text: Cow<'a, str>,
+    pub(in crate::dialect) cache: Option<&'a RawValue>,
 }
 
 /// A call.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
-    pub(super) id: &'a str,
-    pub(super) name: &'a str,
-    pub(super) input: &'a str,
+pub(in crate::dialect) struct Call<'a> {
+    pub(in crate::dialect) id: &'a str,
+    pub(in crate::dialect) name: &'a str,
+    pub(in crate::dialect) input: &'a str,
 }
 
 /// A turn of the user: the results of calls, and all else.
 #[derive(Debug, Default)]
-pub(super) struct User<'a> {
-    pub(super) results: Vec<Result_<'a>>,
-    pub(super) pieces: Vec<Piece<'a>>,
+pub(in crate::dialect) struct User<'a> {
+    pub(in crate::dialect) results: Vec<Result_<'a>>,
+    pub(in crate::dialect) pieces: Vec<Piece<'a>>,
 }
 
 /// The result of a call.
 #[derive(Debug)]
-pub(super) struct Result_<'a> {
-    pub(super) id: &'a str,
-    pub(super) output: content::ToolOutput<'a>,
-    pub(super) cache: Option<&'a RawValue>,
+pub(in crate::dialect) struct Result_<'a> {
+    pub(in crate::dialect) id: &'a str,
+    pub(in crate::dialect) output: content::ToolOutput<'a>,
+    pub(in crate::dialect) cache: Option<&'a RawValue>,
 }
 
 /// Reads the messages into turns.
-pub(super) fn read<'a>(
+pub(in crate::dialect) fn read<'a>(
     request: &'a MessagesRequest<'a>,
     target: &Target<'_>,
     notes: &mut Notes,

@@ -1,0 +1,408 @@
+//! Responses events, read into parts. Whole answers go the same way: as their last event.
+//!
+//! Items come one after another, so that each part goes on as soon as its item is done; text and reasoning go on
+//! as they come. An answer ends well only with `response.completed` or `response.incomplete`.
+//!
+//! Source: OpenAI API reference, "Responses", "Streaming events".
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+use super::types::{Event, Item, Response};
+use crate::dialect::carrier::Carrier;
+use crate::dialect::openai_chat::arguments::{self, Healed};
+use crate::dialect::openai_chat::calls::{id_hash, legal_id};
+use crate::dialect::openai_chat::write::Json;
+use crate::dialect::openai_chat::{Context, error};
+use crate::dialect::part::Flow;
+use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, names, sse};
+
+/// Reads one answer.
+#[derive(Debug)]
+pub struct Reader {
+    context: Context,
+    is_started: bool,
+    is_done: bool,
+    id: String,
+    /// What is known of the items that are not done.
+    open: HashMap<u64, Open>,
+    /// Items that are done: nothing of them is taken again.
+    done: Vec<u64>,
+    given_ids: Vec<String>,
+    has_content: bool,
+    has_calls: bool,
+    refusal: Option<String>,
+    output_bytes: usize,
+}
+
+/// An item in progress.
+#[derive(Debug, Default)]
+struct Open {
+    id: String,
+    name: String,
+    /// Arguments of a call, or the input of a custom one.
+    arguments: String,
+    /// Whether text or reasoning was given.
+    has_given: bool,
+    /// The last part of a summary that was seen.
+    summary: Option<u64>,
+    /// Whether the reasoning comes as a summary (or in full); the other is then a repetition.
+    is_summary: Option<bool>,
+}
+
+/// More items than this at once are nonsense.
+const MAX_OPEN: usize = 1024;
+/// Most bytes of one call's arguments.
+const MAX_ARGUMENTS: usize = 32 << 20;
+
+// === impl Reader ===
+
+impl Reader {
+    /// A reader at the start of an answer.
+    pub fn new(context: Context) -> Reader {
+        Reader {
+            context,
+            is_started: false,
+            is_done: false,
+            id: String::new(),
+            open: HashMap::new(),
+            done: Vec::new(),
+            given_ids: Vec::new(),
+            has_content: false,
+            has_calls: false,
+            refusal: None,
+            output_bytes: 0,
+        }
+    }
+
+    /// How many bytes of output were read: a sign of life while a long tool call is being written.
+    pub fn bytes_read(&self) -> usize {
+        self.output_bytes
+    }
+
+    fn start(&mut self, response: Option<&Response<'_>>, sink: &mut dyn Sink) {
+        if self.is_started {
+            return;
+        }
+        self.is_started = true;
+        self.id = response.and_then(|response| response.id.as_deref()).unwrap_or_default().to_owned();
+        let model = response.and_then(|response| response.model.as_deref()).unwrap_or_default();
+        let usage =
+            Usage { input: self.context.input_estimate, output: 1, estimated: true, ..Usage::default() };
+        sink.part(Part::Start {
+            id: Cow::Borrowed(&self.id),
+            model: Cow::Borrowed(model),
+            usage: Some(usage),
+        });
+    }
+
+    fn item(&mut self, event: &Event<'_>) -> Result<&mut Open, Fault> {
+        if self.open.len() >= MAX_OPEN {
+            return Err(Fault::protocol(format!(
+                "the upstream's answer has more than {MAX_OPEN} open items"
+            )));
+        }
+        Ok(self.open.entry(event.output_index.0.unwrap_or(0)).or_default())
+    }
+
+    fn take(&mut self, event: &Event<'_>, data: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        let kind = event.kind.as_deref().unwrap_or_default();
+        if matches!(kind, "error" | "response.failed") {
+            return Err(error::in_body(data.as_bytes(), self.context.variant));
+        }
+        if kind.starts_with("response.") {
+            self.start(event.response.as_ref(), sink);
+        }
+        let is_done = event.output_index.0.is_some_and(|index| self.done.contains(&index));
+        let delta = event.delta.as_deref().unwrap_or_default();
+        self.output_bytes += delta.len();
+        match kind {
+            "response.completed" | "response.incomplete" => {
+                let response = event.response.as_ref();
+                self.finish(response.unwrap_or(&Response::default()), kind == "response.incomplete", sink)?;
+                return Ok(Flow::Done);
+            }
+            _ if is_done => {}
+            "response.output_item.added" => {
+                if let Some(item) = &event.item {
+                    let open = self.item(event)?;
+                    open.id = item.call_id.as_deref().unwrap_or_default().to_owned();
+                    open.name = item.name.as_deref().unwrap_or_default().to_owned();
+                }
+            }
+            "response.output_text.delta" | "response.refusal.delta" => {
+                if kind == "response.refusal.delta" {
+                    self.refusal.get_or_insert_default().push_str(delta);
+                }
+                if !delta.is_empty() {
+                    self.item(event)?.has_given = true;
+                    self.has_content = true;
+                    sink.part(Part::Text(Cow::Borrowed(delta)));
+                }
+            }
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                let is_summary = kind == "response.reasoning_summary_text.delta";
+                let open = self.item(event)?;
+                if *open.is_summary.get_or_insert(is_summary) != is_summary || delta.is_empty() {
+                    return Ok(Flow::More);
+                }
+                let index = event.summary_index.0.unwrap_or(0);
+                let next = is_summary && open.summary.is_some_and(|last| last != index);
+                open.summary = Some(index);
+                open.has_given = true;
+                self.has_content = true;
+                if next {
+                    sink.part(Part::Thinking(Cow::Borrowed("\n\n")));
+                }
+                sink.part(Part::Thinking(Cow::Borrowed(delta)));
+            }
+            "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
+                let open = self.item(event)?;
+                open.arguments.push_str(delta);
+                if open.arguments.len() > MAX_ARGUMENTS {
+                    return Err(Fault::protocol(format!(
+                        "the upstream's tool call exceeds {MAX_ARGUMENTS} bytes"
+                    )));
+                }
+            }
+            "response.function_call_arguments.done" | "response.custom_tool_call_input.done" => {
+                if let Some(whole) = event.arguments.as_deref().or(event.input.as_deref()) {
+                    self.item(event)?.arguments = whole.to_owned();
+                }
+            }
+            "response.output_item.done" => {
+                if let Some(item) = &event.item {
+                    let index = event.output_index.0.unwrap_or(0);
+                    let open = self.open.remove(&index).unwrap_or_default();
+                    self.done.push(index);
+                    self.whole(item, open, sink)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(Flow::More)
+    }
+
+    /// An item that is done: gives what of it was not given yet.
+    fn whole(&mut self, item: &Item<'_>, open: Open, sink: &mut dyn Sink) -> Result<(), Fault> {
+        match item.kind.as_deref().unwrap_or_default() {
+            "reasoning" => self.reasoning(item, &open, sink),
+            "message" if !open.has_given => {
+                for part in &item.content {
+                    if let Some(refusal) = part.refusal.as_deref() {
+                        self.refusal.get_or_insert_default().push_str(refusal);
+                    }
+                    if let Some(text) =
+                        part.text.as_deref().or(part.refusal.as_deref()).filter(|text| !text.is_empty())
+                    {
+                        self.has_content = true;
+                        self.output_bytes += text.len();
+                        sink.part(Part::Text(Cow::Borrowed(text)));
+                    }
+                }
+            }
+            kind @ ("function_call" | "custom_tool_call") => {
+                let written = if kind == "function_call" { &item.arguments } else { &item.input };
+                let written = written.as_deref().filter(|text| !text.is_empty()).unwrap_or(&open.arguments);
+                // The limit cut it short.
+                if item.status.as_deref() == Some("incomplete") || (self.context.one_call && self.has_calls) {
+                    return Ok(());
+                }
+                let arguments = if kind == "function_call" {
+                    match arguments::heal(written) {
+                        Healed::Object(text) => text.into_owned(),
+                        Healed::Wrapped(text) => text,
+                    }
+                } else {
+                    let mut json = Json::default();
+                    json.object(|json| json.key("input").string(written));
+                    json.finish_string()
+                };
+                let name = item.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&open.name);
+                if name.is_empty() {
+                    return Err(Fault::protocol("the upstream's answer has a tool call without a name"));
+                }
+                let id = item.call_id.as_deref().unwrap_or(&open.id).to_owned();
+                let nth = self.given_ids.len().to_string();
+                let used = &self.context.used_ids;
+                let taken =
+                    |id: &str| used.contains(&id_hash(id)) || self.given_ids.iter().any(|given| given == id);
+                let id = legal_id(id, &[&self.id, &nth, name, &arguments], used.len(), taken);
+                sink.part(Part::Call {
+                    id: Cow::Borrowed(&id),
+                    name: Cow::Borrowed(self.context.names.given(name)),
+                    arguments: Cow::Owned(arguments),
+                });
+                self.given_ids.push(id);
+                self.has_calls = true;
+                self.has_content = true;
+            }
+            "web_search_call" => {
+                self.has_content = true;
+                search(item, sink);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ends a reasoning item with our carrier, which holds the item if it can be sent back.
+    fn reasoning(&mut self, item: &Item<'_>, open: &Open, sink: &mut dyn Sink) {
+        let mut has_given = open.has_given;
+        if !has_given {
+            let texts = if item.summary.is_empty() { &item.content } else { &item.summary };
+            for (nth, text) in texts.iter().filter_map(|part| part.text.as_deref()).enumerate() {
+                let glue = if nth > 0 { "\n\n" } else { "" };
+                has_given = true;
+                self.has_content = true;
+                sink.part(Part::Thinking(Cow::Owned(format!("{glue}{text}"))));
+            }
+        }
+        let stored = item.encrypted_content.as_deref().filter(|content| !content.is_empty()).map(|content| {
+            let mut json = Json::default();
+            json.object(|json| {
+                json.key("type").string("reasoning");
+                json.key("id").string(item.id.as_deref().unwrap_or_default());
+                json.key("summary").array(|json| {
+                    for text in item.summary.iter().filter_map(|part| part.text.as_deref()) {
+                        json.object(|json| {
+                            json.key("type").string("summary_text");
+                            json.key("text").string(text);
+                        });
+                    }
+                });
+                json.key("encrypted_content").string(content);
+            });
+            json.finish_string()
+        });
+        if !has_given && stored.is_none() {
+            return;
+        }
+        let carrier = Carrier {
+            dialect: self.context.variant.name.to_owned(),
+            model: self.context.model.clone(),
+            item: stored.and_then(|json| RawValue::from_string(json).ok()),
+            ..Carrier::default()
+        };
+        sink.part(Part::Signature(Cow::Owned(carrier.write())));
+    }
+
+    /// Ends the answer. What the stream left out is taken from the whole answer at its end.
+    fn finish(
+        &mut self,
+        response: &Response<'_>,
+        is_incomplete: bool,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Fault> {
+        self.is_done = true;
+        for (index, item) in response.output.iter().enumerate() {
+            let index = u64::try_from(index).unwrap_or(u64::MAX);
+            if !self.done.contains(&index) {
+                let open = self.open.remove(&index).unwrap_or_default();
+                self.done.push(index);
+                self.whole(item, open, sink)?;
+            }
+        }
+        let incomplete = response.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
+        let is_incomplete = is_incomplete || response.status.as_deref() == Some("incomplete");
+        let stop = match (is_incomplete, incomplete) {
+            (true, Some("content_filter")) => Stop::Refusal(self.refusal.take()),
+            (true, _) => Stop::MaxTokens,
+            _ if self.refusal.is_some() => Stop::Refusal(self.refusal.take()),
+            _ if self.has_calls => Stop::ToolUse,
+            _ if !self.has_content => return Err(Fault::protocol("the upstream's answer is empty")),
+            _ => Stop::EndTurn,
+        };
+        let usage = response.usage.as_ref().and_then(|figures| figures.usage()).unwrap_or_else(|| {
+            let output = u64::try_from(self.output_bytes).unwrap_or(u64::MAX).saturating_mul(10) / 36 + 1;
+            Usage { input: self.context.input_estimate, output, estimated: true, ..Usage::default() }
+        });
+        sink.part(Part::End { stop, usage: Some(usage) });
+        Ok(())
+    }
+
+    /// Takes a whole answer.
+    pub(super) fn answer(&mut self, body: &str, sink: &mut dyn Sink) -> Result<(), Fault> {
+        let unreadable = |cause| Fault::protocol(format!("the upstream's answer can't be read: {cause}"));
+        let response: Response<'_> = serde_json::from_str(body).map_err(unreadable)?;
+        let is_failed = response.status.as_deref() == Some("failed");
+        if is_failed || response.error.is_some_and(|error| error.get() != "null") {
+            return Err(error::in_body(body.as_bytes(), self.context.variant));
+        }
+        if response.status.is_none() && response.output.is_empty() {
+            return Err(Fault::protocol("the upstream's answer has no output"));
+        }
+        self.start(Some(&response), sink);
+        self.finish(&response, false, sink)
+    }
+}
+
+impl Source for Reader {
+    fn event(&mut self, event: sse::Event<'_>, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        if self.is_done {
+            return Ok(Flow::Done);
+        }
+        let data = event.data.trim();
+        if !data.starts_with('{') {
+            return if data.starts_with('[') && data != "[DONE]" {
+                Err(error::in_body(data.as_bytes(), self.context.variant))
+            } else {
+                Ok(Flow::More)
+            };
+        }
+        let mut read: Event<'_> = serde_json::from_str(data).map_err(|cause| {
+            Fault::protocol(format!("the upstream sent an event that can't be read: {cause}"))
+        })?;
+        if read.kind.is_none() {
+            read.kind = Some(Cow::Borrowed(if event.name.is_empty() { "error" } else { event.name }));
+        }
+        self.take(&read, data, sink)
+    }
+
+    fn end(&mut self, _sink: &mut dyn Sink) -> Result<(), Fault> {
+        if self.is_done {
+            return Ok(());
+        }
+        let mut fault = Fault::protocol("the upstream closed the stream early");
+        fault.ambiguous = true;
+        Err(fault)
+    }
+}
+
+/// A search of the server's, as Anthropic's blocks.
+fn search(item: &Item<'_>, sink: &mut dyn Sink) {
+    let id = format!("srvtoolu_{}", names::hash(&[item.id.as_deref().unwrap_or_default()], 24));
+    let action = item.action.as_ref();
+    let mut call = Json::default();
+    call.object(|json| {
+        json.key("type").string("server_tool_use");
+        json.key("id").string(&id);
+        json.key("name").string("web_search");
+        let query = action.and_then(|action| action.query.as_deref()).unwrap_or_default();
+        json.key("input").object(|json| json.key("query").string(query));
+    });
+    let mut result = Json::default();
+    result.object(|json| {
+        json.key("type").string("web_search_tool_result");
+        json.key("tool_use_id").string(&id);
+        json.key("content").array(|json| {
+            for source in action.iter().flat_map(|action| &action.sources) {
+                let Some(url) = source.url.as_deref() else { continue };
+                json.object(|json| {
+                    json.key("type").string("web_search_result");
+                    json.key("url").string(url);
+                    json.key("title").string(source.title.as_deref().unwrap_or(url));
+                    json.key("encrypted_content").string("");
+                    json.key("page_age").null();
+                });
+            }
+        });
+    });
+    sink.part(Part::Block(Cow::Owned(call.finish_string())));
+    sink.part(Part::Block(Cow::Owned(result.finish_string())));
+}
+
+#[cfg(test)]
+mod tests;
