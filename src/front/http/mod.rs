@@ -49,6 +49,8 @@ const ROUTES: &[Route] = &[
     ("/v1/models/{*id}", || get(models::one)),
     ("/health", || get(admin::health)),
     ("/status", || get(admin::status)),
+    ("/requests", || get(admin::requests)),
+    ("/usage", || get(admin::usage)),
     ("/explain", || post(admin::explain)),
     ("/page/{file}", || get(page::file)),
     ("/api/hello", || any(admin::hello)),
