@@ -92,7 +92,7 @@ function totals(status, seconds) {
   remember(looks.errors, per("errors"));
   remember(looks.failovers, per("failovers"));
   const tiles = [
-    tile(number(status.requests), `requests, ${rate.toFixed(1)} per second`, looks.requests),
+    tile(number(status.requests), before ? `requests, ${rate.toFixed(1)} per second` : "requests", looks.requests),
     tile(number(status.open_requests), "open now", looks.open),
     tile(number(status.errors), "answered with an error", looks.errors),
     tile(number(status.failovers), "saved by another attempt", looks.failovers),
@@ -146,16 +146,19 @@ function provider(status) {
   return card;
 }
 
+// Columns that are empty all the way down are left out.
 function table(element, heads, rows) {
-  const head = make("thead");
+  const cells = rows.map((row) => row.map((cell) => (cell instanceof Node ? cell : make("td", cell))));
+  const used = heads.map((_, n) => cells.some((row) => row[n].textContent !== ""));
   const line = make("tr");
-  for (const text of heads) line.append(make("th", text));
+  heads.forEach((text, n) => used[n] && line.append(make("th", text)));
+  const head = make("thead");
   head.append(line);
   const body = make("tbody");
-  for (const cells of rows) {
-    const row = make("tr");
-    for (const cell of cells) row.append(cell instanceof Node ? cell : make("td", cell));
-    body.append(row);
+  for (const row of cells) {
+    const shown = make("tr");
+    shown.append(...row.filter((_, n) => used[n]));
+    body.append(shown);
   }
   element.replaceChildren(head, body);
 }
