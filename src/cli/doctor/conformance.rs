@@ -142,7 +142,7 @@ impl Bench {
                 "thinking": { "type": "enabled", "budget_tokens": 1024 },
             })
         };
-        let question = user("Think about which tool to use, then: call weather {\"city\": \"Oslo\"}");
+        let question = user("Think about which tool to use, then use it:\ncall weather {\"city\": \"Oslo\"}");
         let first = self.ask(ask(json!([question]))).await;
         let thought = has(&first.body, "thinking") || has(&first.body, "redacted_thinking");
         let Some(call) = blocks(&first.body, "tool_use").first().cloned() else {

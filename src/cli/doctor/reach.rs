@@ -31,6 +31,10 @@ pub async fn examine(
         findings.push(Finding::new(name, "address", Verdict::Fails, format!("{url} is no address")));
         return (findings, Vec::new());
     };
+    if matches!(keys, Some(Keys::Missing(_)) | None) {
+        findings.push(Finding::skipped(name, "models", "no key to ask with"));
+        return (findings, Vec::new());
+    }
     if host.parse::<std::net::IpAddr>().is_err() {
         let found = tokio::time::timeout(LIMIT, tokio::net::lookup_host((host.as_str(), port))).await;
         findings.push(match found {
@@ -42,10 +46,6 @@ pub async fn examine(
             ),
             Err(_) => Finding::new(name, "DNS", Verdict::Fails, format!("{host}: no answer in time")),
         });
-    }
-    if matches!(keys, Some(Keys::Missing(_)) | None) {
-        findings.push(Finding::skipped(name, "models", "no key to ask with"));
-        return (findings, Vec::new());
     }
     if provider.auth == Auth::Caller {
         findings.push(Finding::skipped(name, "models", "asked with the caller's own login only"));

@@ -61,7 +61,7 @@ const millis = (value) => (value >= 1000 ? (value / 1000).toFixed(1) + " s" : Ma
 function spark(values) {
   const [width, height] = [100, 30];
   const most = Math.max(1, ...values);
-  const step = width / Math.max(1, KEPT - 1);
+  const step = width / Math.max(59, values.length - 1); // a minute at least
   const from = width - step * Math.max(0, values.length - 1);
   const points = values.map((value, n) => [from + n * step, height - 2 - (value / most) * (height - 4)]);
   const line = points.map(([x, y]) => x.toFixed(2) + "," + y.toFixed(2)).join(" ");
