@@ -337,7 +337,7 @@ fn a_config_of_claude_code_router_comes_over() {
         "api_key": "sk-or-canary-0123456789", "models": ["a/b"] }], "Router": { "default": "or,a/b" } }"#;
     std::fs::write(user.path("config.json"), theirs).unwrap();
     let text = user.ok(&["import", "ccr", "config.json"]);
-    assert!(text.contains("[providers.or]") && !text.contains("canary"), "{text}");
+    assert!(text.contains("api_key_env = \"OR_API_KEY\"") && !text.contains("canary"), "{text}");
     user.ok(&["import", "ccr", "config.json", "--out", "new.toml"]);
     user.ok(&["check", "--config", "new.toml"]);
     assert!(user.fails(&["import", "ccr", "config.json", "--out", "new.toml"]).contains("left alone"));
@@ -387,9 +387,12 @@ fn doctor_tries_a_provider_only_when_allowed_to() {
         assert_eq!(verdict(&free, "models"), "works", "{free:#?}");
         assert_eq!(verdict(&free, "requests"), "skipped", "{free:#?}");
         let paid = doctor(&["--paid"]);
-        for check in ["plain answer", "streaming", "tools", "parallel tools", "thinking"] {
+        for check in ["plain answer", "streaming", "tools", "parallel tools", "prompt cache"] {
             assert_eq!(verdict(&paid, check), "works", "{kind} {check}: {paid:#?}");
         }
+        // Chat Completions of OpenAI shows no thoughts.
+        let thinking = if kind == "anthropic" { "works" } else { "differs" };
+        assert_eq!(verdict(&paid, "thinking"), thinking, "{paid:#?}");
         assert_eq!(verdict(&paid, "images"), "differs", "the simulator is blind: {paid:#?}");
     }
 }
