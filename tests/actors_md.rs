@@ -112,7 +112,10 @@ fn every_message_stands_in_its_actors_table_and_no_other() {
     for Section { path, text } in sections() {
         let line = text.lines().find_map(|line| line.strip_prefix("Messages: ")).unwrap_or_default();
         let names: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty() && names.len() % 2 == 0, "{path} says where its messages are: {line}");
+        assert!(
+            !names.is_empty() && names.len().is_multiple_of(2),
+            "{path} says where its messages are: {line}"
+        );
         let defined: BTreeSet<String> = names.chunks(2).flat_map(|pair| variants(pair[1], pair[0])).collect();
         let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
         let described: BTreeSet<String> =

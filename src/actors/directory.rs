@@ -9,13 +9,15 @@ use arc_swap::ArcSwap;
 
 use super::config::ConfigMessage;
 use super::http_front::HttpFrontMessage;
+use super::ledger::LedgerMessage;
 use super::mcp_front::McpFrontMessage;
 use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
 use super::simulator::SimulatorMessage;
-use crate::cells::{ConfigCell, ListenerCell, ProviderCell, Requests, RoutesCell};
+use crate::cells::{ConfigCell, LedgerCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
+use crate::faults::Injector;
 use crate::routing::{Table, Vital};
 use crate::runtime::supervisor::SupervisorMessage;
 use crate::runtime::{Interrupt, Place, Random, Slot, State, clock};
@@ -26,6 +28,8 @@ pub struct Directory {
     pub root: Arc<Slot<SupervisorMessage<()>>>,
     /// The config actor.
     pub config: Arc<Slot<ConfigMessage>>,
+    /// The ledger.
+    pub ledger: Arc<Slot<LedgerMessage>>,
     /// The supervisor of the providers.
     pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
     /// The router.
@@ -38,6 +42,8 @@ pub struct Directory {
     pub simulator: Arc<Slot<SimulatorMessage>>,
     /// The config in force.
     pub config_cell: ConfigCell,
+    /// What requests leave behind.
+    pub ledger_cell: Arc<LedgerCell>,
     /// The providers that there are, by name. Written by the supervisor of the providers.
     pub entries: ArcSwap<BTreeMap<ProviderId, Arc<Entry>>>,
     /// What the router published last, with the providers in the order of the table's rows.
@@ -52,7 +58,9 @@ pub struct Directory {
     pub requests: Arc<Requests>,
     /// Randomness.
     pub random: Arc<Random>,
-    /// The fault plan, if faults are enabled.
+    /// What injects faults, if that is enabled; fixed for the life of the process.
+    pub faults: Option<Arc<Injector>>,
+    /// The same, as actors see it.
     pub interrupt: Option<Arc<dyn Interrupt>>,
     /// When the daemon started.
     pub started: Instant,
@@ -78,16 +86,24 @@ pub struct Published {
 // === impl Directory ===
 
 impl Directory {
-    /// The directory of a daemon that is about to start: empty slots, cells with the first config.
+    /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
+    /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
+        let faults = loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
+        let connect = match &faults {
+            Some(injector) => crate::faults::wrap(connect, injector.clone()),
+            None => connect,
+        };
         let directory = Directory {
             root: Slot::new("root"),
             config: Slot::new("root/config"),
+            ledger: Slot::new("root/ledger"),
             providers: Slot::new("root/providers"),
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
             mcp: Slot::new("root/mcp"),
             simulator: Slot::new("root/simulator"),
+            ledger_cell: Arc::new(LedgerCell::of(&loaded.config)),
             config_cell: ConfigCell::new(loaded),
             entries: ArcSwap::default(),
             published: ArcSwap::default(),
@@ -96,13 +112,28 @@ impl Directory {
             requests: Arc::default(),
             random: Arc::new(random),
             connect,
-            interrupt: None,
+            interrupt: faults.clone().map(|injector| injector as Arc<dyn Interrupt>),
+            faults,
             started: clock::now(),
         };
         // Made here, so that requests are served from the first moment.
         super::providers::apply(&directory);
         super::router::publish(&directory);
         directory
+    }
+
+    /// The places of all actors, from the root down, in the order in which they start.
+    pub fn places(&self) -> Vec<Arc<dyn Place>> {
+        let mut places: Vec<Arc<dyn Place>> =
+            vec![self.root.clone(), self.config.clone(), self.providers.clone()];
+        places.extend(self.entries.load().values().map(|entry| entry.slot.clone() as Arc<dyn Place>));
+        places.push(self.router.clone());
+        places.push(self.mcp.clone());
+        places.push(self.http.clone());
+        if self.simulator.vitals().incarnation() > 0 {
+            places.push(self.simulator.clone());
+        }
+        places
     }
 }
 

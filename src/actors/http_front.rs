@@ -49,6 +49,9 @@ impl Worker for HttpFront {
         let Some(listener) = seat.directory.listener.get() else {
             return Ok(HttpFront { accepting: None }); // an MCP server of its own over stdio listens nowhere
         };
+        if seat.directory.listener.stop().is_cancelled() {
+            return Ok(HttpFront { accepting: None }); // it died while the daemon stops, and with it the word of it
+        }
         let (accepting, closed) = tokio::sync::oneshot::channel::<()>();
         let (seat, address) = (seat.clone(), me.address().clone());
         me.spawn(async move {

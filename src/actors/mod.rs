@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod directory;
+pub mod faults;
 pub mod http_front;
 pub mod ledger;
 pub mod mcp_front;

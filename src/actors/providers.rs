@@ -172,16 +172,9 @@ fn keys_of(loaded: &Loaded, id: &ProviderId) -> Vec<crate::config::secret::Key> 
 /// The real way to the network: a client of its own for each provider.
 pub fn connect() -> Connect {
     Arc::new(|_, config| {
-        let loopback = config.base_url.as_deref().is_some_and(is_loopback);
-        match HttpUpstream::new(&config.timeouts, loopback) {
+        match HttpUpstream::new(config.base_url.as_deref().unwrap_or_default(), &config.timeouts) {
             Ok(upstream) => Ok(Arc::new(upstream)),
             Err(fault) => Err(fault.message),
         }
     })
-}
-
-/// Whether an address is on this machine.
-fn is_loopback(base_url: &str) -> bool {
-    let host = base_url.split_once("://").map_or(base_url, |(_, rest)| rest);
-    ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own))
 }

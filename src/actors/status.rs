@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Directory, Entry};
 use crate::runtime::{Place, State, clock};
+use crate::telemetry::logs;
 
 /// The daemon at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -38,6 +39,9 @@ pub struct Status {
     pub failovers: u64,
     /// Faults injected since the start; `None` while fault injection is off.
     pub faults: Option<u64>,
+    /// The fault rules that are armed, with how often each was hit and has fired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fault_rules: Vec<crate::faults::Shown>,
     /// Whatever deserves a person's attention, in words.
     pub warnings: Vec<String>,
 }
@@ -135,6 +139,7 @@ impl Status {
         let mut actors = vec![
             ActorStatus::of(&*directory.root),
             ActorStatus::of(&*directory.config),
+            ActorStatus::of(&*directory.ledger),
             ActorStatus::of(&*directory.providers),
         ];
         actors.extend(entries.values().map(|entry| ActorStatus::of(&*entry.slot)));
@@ -154,6 +159,8 @@ impl Status {
                 "the config on disk is refused; the one in force is older (see config.last_reload)".into(),
             );
         }
+        warnings.extend(directory.ledger_cell.warnings());
+        warnings.extend(logs::warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -175,7 +182,8 @@ impl Status {
             requests: requests.total.load(Ordering::Relaxed),
             errors: requests.errors.load(Ordering::Relaxed),
             failovers: requests.failovers.load(Ordering::Relaxed),
-            faults: None,
+            faults: directory.faults.as_ref().map(|faults| faults.fired()),
+            fault_rules: directory.faults.as_ref().map(|faults| faults.list()).unwrap_or_default(),
             warnings,
         }
     }

@@ -123,6 +123,17 @@ impl Outcome {
 // === impl Refusal ===
 
 impl Refusal {
+    /// A closed vocabulary for metrics and the ledger; `Display` says it in words.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Refusal::Denied(_) => "not_admitted",
+            Refusal::NoKey(_) => "no_key",
+            Refusal::Disabled => "disabled",
+            Refusal::Busy => "busy",
+            Refusal::Gone => "restarting",
+        }
+    }
+
     /// As a fault, if no candidate is left.
     pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
         let kind = match &self {
@@ -140,9 +151,12 @@ impl Refusal {
             other => format!("{target}: {other}"),
         };
         let mut fault = Fault::new(kind, message);
-        if let Refusal::Denied(refusal) = &self {
-            fault.retry_after = refusal.ready_at.map(|at| at.saturating_duration_since(now));
-        }
+        fault.retry_after = match &self {
+            Refusal::Denied(refusal) => refusal.ready_at.map(|at| at.saturating_duration_since(now)),
+            // An actor that is behind, or comes back, does so soon.
+            Refusal::Busy | Refusal::Gone => Some(Duration::from_secs(1)),
+            Refusal::NoKey(_) | Refusal::Disabled => None,
+        };
         fault
     }
 }

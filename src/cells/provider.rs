@@ -58,7 +58,11 @@ pub(super) struct Averages {
     pub(super) errors: ErrorAverage,
 }
 
+/// One whose waiting is over, and what came of it.
+pub type Woken = (Ticket, Result<Lease, Refusal>);
+
 /// The answer to a caller that wants a lease.
+#[allow(clippy::large_enum_variant)] // lives for a moment, on the stack
 pub enum Admitted {
     /// Here it is.
     Now(Lease),
@@ -148,11 +152,7 @@ impl ProviderCell {
     }
 
     /// Those whose waiting is over, in order, and when to look again if nothing comes back before.
-    pub fn wake(
-        self: &Arc<Self>,
-        now: Instant,
-        draw: u64,
-    ) -> (Vec<(Ticket, Result<Lease, Refusal>)>, Option<Instant>) {
+    pub fn wake(self: &Arc<Self>, now: Instant, draw: u64) -> (Vec<Woken>, Option<Instant>) {
         let mut admission = self.admission();
         let woken = admission.wake(now, draw);
         let next = admission.wake_at(now);

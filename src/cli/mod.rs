@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod embedded;
 mod explain;
+mod fault;
 mod import;
 mod init;
 mod instance;
@@ -22,6 +23,8 @@ mod status;
 mod terminal;
 mod token;
 mod usage;
+
+pub use serve::Running;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -108,6 +111,8 @@ enum Command {
         #[command(subcommand)]
         what: service::ServiceCommand,
     },
+    /// Inject faults into the running daemon, list them, or clear them ([faults] enabled = true)
+    Fault(fault::FaultArgs),
     /// Run the embedded upstream by itself: it speaks the vendors' dialects from a script
     Simulate(simulate::SimulateArgs),
     /// Print completions for a shell, such as: cproxy completions bash > ~/.local/share/bash-completion/completions/cproxy
@@ -163,6 +168,7 @@ pub fn main() -> ExitCode {
         Some(Command::Import { from }) => import::run(from),
         Some(Command::Doctor(args)) => block_on(doctor::run(args)),
         Some(Command::Service { what }) => service::run(what),
+        Some(Command::Fault(args)) => block_on(fault::run(args)),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Usage(args)) => usage::run(&args),

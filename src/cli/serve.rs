@@ -106,6 +106,7 @@ pub struct Running {
     daemon: Arc<Daemon>,
     sessions: Arc<mcp::Sessions>,
     tree: Tree,
+    routes: axum::Router,
     simulator: Option<std::net::SocketAddr>,
 }
 
@@ -120,6 +121,16 @@ impl Running {
     ) -> Result<Running, String> {
         // reqwest's TLS takes the process's provider of cryptography. Set already: then by a test, to the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        Running::start_over(loaded, load, listener, crate::actors::providers::connect()).await
+    }
+
+    /// The same over another way to the network: for drills and simulations.
+    pub async fn start_over(
+        loaded: Loaded,
+        load: crate::actors::config::Load,
+        listener: Option<TcpListener>,
+        connect: crate::actors::providers::Connect,
+    ) -> Result<Running, String> {
         let (loaded, load, simulator) = match embedded::needed(&loaded) {
             false => (loaded, load, None),
             true => {
@@ -132,8 +143,11 @@ impl Running {
         let token = token::of(&server)?;
         let cell = listener.map(ListenerCell::new).unwrap_or_default();
         let port = cell.address().map_or(server.port, |at| at.port());
-        let directory =
-            Arc::new(Directory::new(loaded, cell, crate::actors::providers::connect(), Random::unforeseen()));
+        // A bench whose faults repeat should not differ in anything else.
+        let faults = loaded.config.faults.clone();
+        let random = if faults.enabled { Random::seeded(faults.seed) } else { Random::unforeseen() };
+        let directory = Arc::new(Directory::new(loaded, cell, connect, random));
+        crate::actors::faults::arm_file(&directory, &faults)?;
         let changes = Arc::new(watch::Sender::new(0));
         let daemon = Arc::new(Daemon::new(directory.clone(), changes.clone(), token));
         let sessions = Arc::new(mcp::Sessions::default());
@@ -147,8 +161,9 @@ impl Running {
         );
         let routes =
             http::router(daemon.clone(), Some(axum::Router::new().nest_service("/mcp", mcp_service)));
+        let served = routes.clone();
         let serve: Serve =
-            Arc::new(move |stream| Box::pin(http::serve_connection(stream, routes.clone(), stop.clone())));
+            Arc::new(move |stream| Box::pin(http::serve_connection(stream, served.clone(), stop.clone())));
         let places = Arc::new(tokio::sync::Semaphore::new(server.max_connections));
         let hands = Hands {
             config: load,
@@ -157,7 +172,7 @@ impl Running {
             simulator,
         };
         let tree = Tree::start(directory, hands).await?;
-        Ok(Running { daemon, sessions, tree, simulator })
+        Ok(Running { daemon, sessions, tree, routes, simulator })
     }
 
     /// The daemon.
@@ -168,6 +183,16 @@ impl Running {
     /// What outlives MCP connections.
     pub fn sessions(&self) -> &Arc<mcp::Sessions> {
         &self.sessions
+    }
+
+    /// The routes of the HTTP front, for callers in this process.
+    pub fn routes(&self) -> &axum::Router {
+        &self.routes
+    }
+
+    /// Resolves with the reason when the tree has given up.
+    pub async fn failed(&self) -> String {
+        self.tree.failed().await
     }
 
     /// Stops the tree.

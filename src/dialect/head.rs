@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::tokens;
+use super::{Dialect, tokens};
 
 /// The facts of a request that routing needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -84,10 +84,17 @@ enum Field<T> {
 
 /// Reads the head of a Messages body (`model` and `messages` are required).
 pub fn scan(body: &[u8]) -> Result<Head, BodyError> {
-    let found = scanner::scan(body)?;
+    scan_as(body, Dialect::Anthropic)
+}
+
+/// Reads the head of a body in its caller's dialect: of Messages and Chat Completions `model` and `messages` are
+/// required, of Responses `model` and `input`. Source: OpenAI API reference, "Chat" and "Responses".
+pub fn scan_as(body: &[u8], dialect: Dialect) -> Result<Head, BodyError> {
+    let found = scanner::scan(body, dialect)?;
     let estimated_tokens = found.tokens();
     let (model_span, model) = found.model.required("model", "a valid string")?;
-    found.messages.required("messages", "a valid list")?;
+    let conversation = if dialect == Dialect::OpenAiResponses { "input" } else { "messages" };
+    found.messages.required(conversation, "a valid list")?;
     let tools = found.tools.optional("tools", "a valid list")?.unwrap_or_default();
     Ok(Head {
         model,
@@ -98,15 +105,18 @@ pub fn scan(body: &[u8]) -> Result<Head, BodyError> {
         images: found.content.images,
         documents: found.content.documents,
         thinking: found.thinking,
-        web_search: tools.web_search,
+        web_search: tools.web_search || found.searches,
         estimated_tokens,
-        session: found.user_id.as_deref().and_then(session),
+        session: found
+            .cache_key
+            .filter(|key| !key.is_empty() && key.len() <= 200)
+            .or_else(|| found.user_id.as_deref().and_then(session)),
     })
 }
 
 /// The estimate of [`scan`] alone, for any body: never 0, never an error.
 pub(super) fn count(body: &[u8]) -> u64 {
-    scanner::scan(body).map_or_else(|_| tokens::of_bytes(body), |found| found.tokens())
+    scanner::scan(body, Dialect::Anthropic).map_or_else(|_| tokens::of_bytes(body), |found| found.tokens())
 }
 
 /// The same body with another model: all other bytes stay as they are.

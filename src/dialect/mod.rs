@@ -12,6 +12,7 @@
 pub mod anthropic;
 pub mod carrier;
 pub mod fault;
+pub mod gemini;
 pub mod head;
 pub mod json;
 pub mod names;

@@ -83,7 +83,7 @@ pub async fn attempt(
     let (parts, body) = response.into_parts();
     if !parts.status.is_success() {
         let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, Phase::Headers).await;
-        let mut fault = reading.refusal(parts.status, &parts.headers, &body.unwrap_or_default());
+        let mut fault = reading.refusal(request, parts.status, &parts.headers, &body.unwrap_or_default());
         fault.headers = Some(Box::new(parts.headers));
         let mend = reading.mend(&fault, known);
         return Err(Failed { fault, mend });

@@ -9,8 +9,8 @@ use futures_util::{Stream, StreamExt};
 use http::StatusCode;
 
 use super::answer::{Answer, AnswerBody};
+use super::caller::{error_event, ping};
 use super::life::Outcome;
-use super::pipe::{error_event, ping};
 use super::refuse;
 use super::relay::PING_EVERY;
 use super::request::Request;

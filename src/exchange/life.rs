@@ -118,10 +118,13 @@ impl Exchange {
             let mut tried: Vec<Arc<str>> = Vec::new();
             loop {
                 let wait_until = deadline.min(clock::now() + routing.max_wait);
-                let lease = match self.admit(request, candidate, &published, &tried, wait_until).await {
+                let asked = clock::now();
+                let admitted = self.admit(request, candidate, &published, &tried, wait_until).await;
+                settlement.waited(clock::now().saturating_duration_since(asked));
+                let lease = match admitted {
                     Ok(lease) => lease,
                     Err(refusal) => {
-                        settlement.note(candidate, &refusal);
+                        settlement.passed_over(candidate, &refusal);
                         worse(&mut worst, refusal.into_fault(&candidate.target, clock::now()));
                         if retries == 0 && tried.is_empty() {
                             hops -= 1; // nothing was sent
@@ -193,13 +196,14 @@ impl Exchange {
         deadline: Instant,
         settlement: &mut Settlement,
     ) -> Result<(Lease, Committed), (Lease, Failed)> {
-        settlement.attempting();
+        settlement.attempting(candidate, &lease);
         let learned = self.directory.routes.learned(&candidate.target);
         let outgoing = match outgoing(request, candidate, plan, &lease, &learned) {
             Ok(outgoing) => outgoing,
             Err(fault) => return Err((lease, Failed { fault, mend: None })),
         };
         settlement.translated(&outgoing);
+        settlement.sending();
         // A caller that streams waits for its first output; one that does not, for the whole answer.
         let until = if request.facts.head.stream || request.timeout.is_some() {
             deadline
@@ -273,7 +277,7 @@ impl Exchange {
                 .await
             {
                 Ok(granted) => return granted,
-                Err(AskError::Deadline) => return Err(Refusal::Busy),
+                Err(AskError::Deadline | AskError::Overloaded) => return Err(Refusal::Busy),
                 Err(AskError::Down | AskError::Died) => {
                     // A restart is not an outage: the next incarnation is asked, unless it will be long in coming.
                     let state = entry.slot.vitals().state();

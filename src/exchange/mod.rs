@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod attempt;
+mod caller;
 mod count;
 mod gate;
 mod late;

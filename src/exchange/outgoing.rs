@@ -1,18 +1,24 @@
 //! What goes to an upstream: the caller's request in the upstream's dialect, with the provider's own credential;
 //! and how its answer will be read.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::caller::{self, Whole};
 use super::pipe::{PassThrough, Pipe, Report, Translate};
 use super::request::Request;
+use crate::cells::upstream::About;
 use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
 use crate::config::{Auth, ProviderKind};
-use crate::dialect::anthropic::{MessageBuilder, StreamWriter};
 use crate::dialect::openai_chat::{self, Context, Rectify, Translated, Translation};
-use crate::dialect::{Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, head, openai_responses};
+use crate::dialect::table::Variant;
+use crate::dialect::{
+    Dialect, Fault, FaultKind, Part, Sink, Source, anthropic, gemini, head, openai_responses,
+};
 use crate::routing::{Candidate, Plan};
 
 /// The beta of the window of a million tokens: a caller's suffix `[1m]` names the window, not the model.
@@ -29,12 +35,16 @@ pub enum Outgoing {
 
 /// How an upstream's answer is read.
 pub enum Reading {
-    /// The caller's dialect: as it is.
-    Same,
+    /// The caller's dialect: as it is. With the upstream's row.
+    Same(&'static Variant),
+    /// Anthropic Messages, for a caller of another dialect.
+    Messages,
     /// Chat Completions; the request as it was written says how.
     Chat(Box<Translated>, Box<Context>),
     /// Responses; likewise.
     Responses(Box<Translated>, Box<Context>),
+    /// Gemini; likewise.
+    Gemini(Box<Translated>, Box<Context>),
 }
 
 /// Makes the request for a candidate.
@@ -46,31 +56,49 @@ pub fn outgoing(
     learned: &[Rectify],
 ) -> Result<Outgoing, Fault> {
     let setup = lease.setup();
+    let target = || translation_target(request, candidate, plan, setup, learned);
     let (path, body, reading) = match candidate.dialect {
-        Dialect::Anthropic => ("/v1/messages", pass_through(request, candidate), Reading::Same),
+        same if same == request.dialect && same != Dialect::OpenAiResponses => {
+            (path(same), pass_through(request, candidate), Reading::Same(setup.variant))
+        }
+        Dialect::Anthropic => {
+            let body = caller::messages(request, candidate, setup)?.into_owned();
+            (path(Dialect::Anthropic), body, Reading::Messages)
+        }
         Dialect::OpenAiChat => {
-            let target = translation_target(request, candidate, plan, setup, learned);
-            match openai_chat::from_messages(&request.body, &target)? {
+            let target = target();
+            match openai_chat::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
-                    ("/chat/completions", translated.body.clone(), Reading::Chat(translated, context))
+                    (path(Dialect::OpenAiChat), translated.body.clone(), Reading::Chat(translated, context))
                 }
             }
         }
         Dialect::OpenAiResponses => {
-            let target = translation_target(request, candidate, plan, setup, learned);
-            match openai_responses::from_messages(&request.body, &target)? {
+            let target = target();
+            match openai_responses::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
-                    ("/responses", translated.body.clone(), Reading::Responses(translated, context))
+                    (
+                        path(Dialect::OpenAiResponses),
+                        translated.body.clone(),
+                        Reading::Responses(translated, context),
+                    )
                 }
             }
         }
-        other @ Dialect::Gemini => {
-            let message = format!("{} does not speak {} yet", setup.id, other.as_str());
-            return Err(Fault::new(FaultKind::ModelNotFound, message));
+        Dialect::Gemini => {
+            let target = target();
+            match gemini::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
+                Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
+                Translation::Send(translated) => {
+                    let context = Box::new(translated.context(&target));
+                    let path = gemini::request::path(&candidate.target.model, request.facts.head.stream);
+                    (path.into(), translated.body.clone(), Reading::Gemini(translated, context))
+                }
+            }
         }
     };
     let uri = format!("{}{path}", setup.base_url);
@@ -80,13 +108,28 @@ pub fn outgoing(
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
     *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    if lease.upstream().is_curious() {
+        let model = candidate.target.model.clone();
+        message.extensions_mut().insert(About { model, session: request.facts.session.clone() });
+    }
     Ok(Outgoing::Send(message, reading))
+}
+
+/// Where requests of a dialect go, after the provider's address.
+fn path(dialect: Dialect) -> Cow<'static, str> {
+    Cow::Borrowed(match dialect {
+        Dialect::Anthropic => "/v1/messages",
+        Dialect::OpenAiChat => "/chat/completions",
+        Dialect::OpenAiResponses => "/responses",
+        Dialect::Gemini => "/v1beta/models", // and the model: each request has a path of its own
+    })
 }
 
 /// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
 fn pass_through(request: &Request, candidate: &Candidate) -> Bytes {
     let (head, model) = (&request.facts.head, &*candidate.target.model);
-    if let Some(cleaned) = anthropic::own::without_ours(&request.body)
+    if request.dialect == Dialect::Anthropic
+        && let Some(cleaned) = anthropic::own::without_ours(&request.body)
         && let Ok(scanned) = head::scan(&cleaned)
     {
         return head::splice_model(&cleaned, &scanned.model_span, model);
@@ -187,11 +230,17 @@ fn sensitive(key: &Key, prefix: &str) -> Result<HeaderValue, Fault> {
 
 impl Reading {
     /// The fault behind an error status.
-    pub fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
+    pub fn refusal(&self, request: &Request, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Fault {
         match self {
-            Reading::Same => anthropic::error::read(status, headers, body),
+            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+                openai_chat::error::read(status.as_u16(), headers, body, variant)
+            }
+            Reading::Same(_) | Reading::Messages => anthropic::error::read(status, headers, body),
             Reading::Chat(_, context) | Reading::Responses(_, context) => {
                 openai_chat::error::read(status.as_u16(), headers, body, context.variant)
+            }
+            Reading::Gemini(_, context) => {
+                gemini::error::read(status.as_u16(), headers, body, context.variant)
             }
         }
     }
@@ -199,45 +248,69 @@ impl Reading {
     /// The pipe for a stream.
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
         let source: Box<dyn Source> = match self {
-            Reading::Same => return Box::new(PassThrough::new()),
+            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+                let estimate = request.facts.head.estimated_tokens;
+                return Box::new(PassThrough::new(openai_chat::watch::Watch::new(variant, estimate)));
+            }
+            Reading::Same(_) => return Box::new(PassThrough::new(anthropic::Watch::new())),
+            Reading::Messages => Box::new(anthropic::Reader::new()),
             Reading::Chat(_, context) => Box::new(openai_chat::Reader::new((**context).clone())),
             Reading::Responses(_, context) => Box::new(openai_responses::Reader::new((**context).clone())),
+            Reading::Gemini(_, context) => Box::new(gemini::Reader::new((**context).clone())),
         };
-        let head = &request.facts.head;
-        let writer = StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens);
-        Box::new(Translate::new(source, writer))
+        Box::new(Translate::new(source, caller::writer(request)))
     }
 
     /// The change to the request that a refusal asks for.
     pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
-            Reading::Same => None,
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
-                openai_chat::rectify(fault, translated, known)
-            }
+            Reading::Same(_) | Reading::Messages => None,
+            Reading::Chat(translated, _)
+            | Reading::Responses(translated, _)
+            | Reading::Gemini(translated, _) => openai_chat::rectify(fault, translated, known),
         }
     }
 
     /// What was left out of the request, and what was mended in it.
     pub fn notes(&self) -> (&[&'static str], &[&'static str]) {
         match self {
-            Reading::Same => (&[], &[]),
-            Reading::Chat(translated, _) | Reading::Responses(translated, _) => {
-                (&translated.dropped, &translated.healed)
-            }
+            Reading::Same(_) | Reading::Messages => (&[], &[]),
+            Reading::Chat(translated, _)
+            | Reading::Responses(translated, _)
+            | Reading::Gemini(translated, _) => (&translated.dropped, &translated.healed),
         }
     }
 
     /// A whole answer, in the caller's dialect; as a stream's bytes, if the caller asked for a stream.
     pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
+        let is_stream = request.facts.head.stream;
         match self {
-            Reading::Same if !request.facts.head.stream => {
+            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+                if !is_stream {
+                    let estimate = request.facts.head.estimated_tokens;
+                    let (usage, stop) = openai_chat::watch::usage_of(body, variant, estimate)?;
+                    return Ok((body.clone(), Report { usage, stop }));
+                }
+                let mut sink = Whole::new(request);
+                openai_chat::response::read_any(
+                    body,
+                    Context::new(variant, &request.facts.head.model),
+                    &mut sink,
+                )?;
+                sink.finish()
+            }
+            Reading::Same(_) if !is_stream => {
                 let summary = anthropic::response::usage_of(body)?;
                 Ok((body.clone(), Report { usage: summary.usage, stop: summary.stop }))
             }
-            Reading::Same => {
+            Reading::Same(_) | Reading::Messages => {
                 let mut sink = Whole::new(request);
                 anthropic::response::read(body, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Gemini(_, context) => {
+                let mut sink = Whole::new(request);
+                gemini::response::read(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Responses(_, context) => {
@@ -259,57 +332,4 @@ pub fn write(request: &Request, parts: Vec<Part<'static>>) -> Result<(Bytes, Rep
     let mut whole = Whole::new(request);
     parts.into_iter().for_each(|part| whole.part(part));
     whole.finish()
-}
-
-/// The id of an answer whose upstream gives none.
-fn message_id(request: &Request) -> String {
-    format!("msg_{}", request.id.0.trim_start_matches("req_"))
-}
-
-/// Writes an answer that is at hand as a whole, and notes how it ended.
-struct Whole {
-    writer: Writer,
-    report: Report,
-}
-
-/// As the caller wants it.
-enum Writer {
-    Message(MessageBuilder),
-    Stream(StreamWriter),
-}
-
-impl Whole {
-    fn new(request: &Request) -> Whole {
-        let head = &request.facts.head;
-        let (model, id, estimate) = (&head.model, message_id(request), head.estimated_tokens);
-        let writer = if head.stream {
-            Writer::Stream(StreamWriter::new(model, &id, estimate))
-        } else {
-            Writer::Message(MessageBuilder::new(model, &id, estimate))
-        };
-        Whole { writer, report: Report::default() }
-    }
-
-    fn finish(self) -> Result<(Bytes, Report), Fault> {
-        let body = match self.writer {
-            Writer::Message(builder) => builder.finish(),
-            Writer::Stream(mut writer) => Some(writer.take()),
-        };
-        match (body, &self.report.stop) {
-            (Some(body), Some(_)) => Ok((body, self.report)),
-            _ => Err(Fault::protocol("the upstream's answer has no end")),
-        }
-    }
-}
-
-impl Sink for Whole {
-    fn part(&mut self, part: Part<'_>) {
-        if let Part::End { stop, usage } = &part {
-            self.report = Report { usage: *usage, stop: Some(stop.clone()) };
-        }
-        match &mut self.writer {
-            Writer::Message(builder) => builder.part(part),
-            Writer::Stream(writer) => writer.part(part),
-        }
-    }
 }

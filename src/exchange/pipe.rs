@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::dialect::anthropic::{StreamWriter, Watch, error, write};
+use super::caller::Writer;
 use crate::dialect::sse::{self, Frames};
-use crate::dialect::{Dialect, Fault, Part, Sink, Source, Stop, Usage, part::Flow};
+use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, anthropic, openai_chat, part::Flow};
 
 /// Turns an upstream's stream into the caller's.
 pub trait Pipe: Send {
@@ -34,14 +34,14 @@ pub struct Report {
 }
 
 /// The same dialect on both sides: whole events go on as the bytes that came.
-pub struct PassThrough {
+pub struct PassThrough<W> {
     frames: Frames,
     reader: sse::Reader,
-    watch: Watch,
+    watch: W,
     progress: u64,
 }
 
-/// From the upstream's dialect, by parts, to Anthropic Messages.
+/// From the upstream's dialect, by parts, to the caller's.
 pub struct Translate {
     reader: sse::Reader,
     source: Box<dyn Source>,
@@ -51,37 +51,35 @@ pub struct Translate {
 
 /// The writer, and what passed through it.
 struct Noted {
-    writer: StreamWriter,
+    writer: Box<dyn Writer>,
     begun: bool,
     report: Report,
 }
 
-/// A sign of life for a caller of this dialect.
-pub fn ping(dialect: Dialect) -> Bytes {
-    match dialect {
-        Dialect::Anthropic | Dialect::Gemini => write::ping(),
-        Dialect::OpenAiChat | Dialect::OpenAiResponses => Bytes::from_static(b": keep-alive\n\n"),
-    }
-}
+/// Looks at the events of a stream that is passed on as it is.
+pub trait Watch: Send {
+    /// Takes the next event: a fault if the answer can't end well any more.
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault>;
 
-/// An error that ends a stream of a caller of this dialect.
-pub fn error_event(_dialect: Dialect, fault: &Fault, request_id: &str) -> Bytes {
-    // An Anthropic upstream's own error goes on as it came; the caller reads its wording.
-    let body = error::write(fault, request_id).body;
-    let body = if body.contains(&b'\n') {
-        Bytes::from(body.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>())
-    } else {
-        body
-    };
-    [&b"event: error\ndata: "[..], &body, b"\n\n"].concat().into()
+    /// The stream has ended: a fault unless it ended well.
+    fn end(&self) -> Result<(), Fault>;
+
+    /// Whether output has begun.
+    fn has_output(&self) -> bool;
+
+    /// Whether the end of the answer was seen; what follows is of no interest.
+    fn ended_well(&self) -> bool;
+
+    /// What is known of the answer so far.
+    fn report(&self) -> Report;
 }
 
 // === impl PassThrough ===
 
-impl PassThrough {
-    /// A pipe at the start of a stream.
-    pub fn new() -> PassThrough {
-        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch: Watch::new(), progress: 0 }
+impl<W: Watch> PassThrough<W> {
+    /// A pipe at the start of a stream at which `watch` looks.
+    pub fn new(watch: W) -> PassThrough<W> {
+        PassThrough { frames: Frames::new(), reader: sse::Reader::new(), watch, progress: 0 }
     }
 
     fn look(&mut self) -> Result<Flow, Fault> {
@@ -93,13 +91,7 @@ impl PassThrough {
     }
 }
 
-impl Default for PassThrough {
-    fn default() -> PassThrough {
-        PassThrough::new()
-    }
-}
-
-impl Pipe for PassThrough {
+impl<W: Watch> Pipe for PassThrough<W> {
     fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Result<Flow, Fault> {
         self.reader.push(&chunk);
         let flow = self.look()?;
@@ -129,7 +121,7 @@ impl Pipe for PassThrough {
     }
 
     fn report(&self) -> Report {
-        Report { usage: self.watch.usage(), stop: self.watch.stop().cloned() }
+        self.watch.report()
     }
 
     fn progress(&self) -> u64 {
@@ -137,11 +129,57 @@ impl Pipe for PassThrough {
     }
 }
 
+// === watches ===
+
+impl Watch for anthropic::Watch {
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault> {
+        anthropic::Watch::event(self, event).map(|_| ())
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        anthropic::Watch::end(self)
+    }
+
+    fn has_output(&self) -> bool {
+        anthropic::Watch::has_output(self)
+    }
+
+    fn ended_well(&self) -> bool {
+        anthropic::Watch::ended_well(self)
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.usage(), stop: self.stop().cloned() }
+    }
+}
+
+impl Watch for openai_chat::watch::Watch {
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault> {
+        openai_chat::watch::Watch::event(self, event)
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        openai_chat::watch::Watch::end(self)
+    }
+
+    fn has_output(&self) -> bool {
+        openai_chat::watch::Watch::has_output(self)
+    }
+
+    fn ended_well(&self) -> bool {
+        openai_chat::watch::Watch::ended_well(self)
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.usage(), stop: self.stop() }
+    }
+}
+
 // === impl Translate ===
 
 impl Translate {
     /// A pipe that reads with `source` and writes with `writer`.
-    pub fn new(source: Box<dyn Source>, writer: StreamWriter) -> Translate {
+    pub fn new(source: Box<dyn Source>, writer: Box<dyn Writer>) -> Translate {
         let sink = Noted { writer, begun: false, report: Report::default() };
         Translate { reader: sse::Reader::new(), source, sink, progress: 0 }
     }

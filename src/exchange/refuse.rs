@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::answer::{Answer, AnswerBody};
+use super::caller;
 use super::life::{Failure, Outcome};
 use super::request::Request;
-use crate::dialect::{Dialect, Fault, FaultKind, anthropic};
+use crate::dialect::{Dialect, Fault, FaultKind};
 
 /// The answer to a caller, whatever became of its request.
 pub fn settle_down(request: &Request, outcome: Outcome) -> Answer {
@@ -15,7 +16,7 @@ pub fn settle_down(request: &Request, outcome: Outcome) -> Answer {
         Ok(answer) => return answer,
         Err(failure) => failure,
     };
-    let error = anthropic::error::write(&failure.fault, &request.id.0);
+    let error = caller::error(request.dialect, &failure.fault, &request.id.0);
     let mut headers = json_headers(request);
     if let Some(upstream) = &failure.fault.headers {
         take_over(&mut headers, upstream);
@@ -68,7 +69,10 @@ fn identify(headers: &mut HeaderMap, request: &Request) {
 /// Headers of an upstream of the caller's dialect that the caller gets: its limits, and whether to come again.
 pub fn take_over(headers: &mut HeaderMap, upstream: &HeaderMap) {
     for (name, value) in upstream {
-        if name.as_str().starts_with("anthropic-") || name == "x-should-retry" || name == header::RETRY_AFTER
+        let prefixes = ["anthropic-", "openai-", "x-ratelimit-"];
+        if prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
+            || name == "x-should-retry"
+            || name == header::RETRY_AFTER
         {
             headers.append(name.clone(), value.clone());
         }

@@ -16,9 +16,10 @@ use std::future::Future as _;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::pipe::{self, Pipe, Report};
+use super::caller;
+use super::pipe::{Pipe, Report};
 use super::request::Request;
-use crate::cells::upstream::Body;
+use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
@@ -109,9 +110,12 @@ impl Relay {
         self.done = true;
         let report = self.pipe.report();
         let ending = match result {
-            Ok(()) => Ending::Well(report),
+            Ok(()) => {
+                upstream::read_out(std::mem::take(&mut self.body));
+                Ending::Well(report)
+            }
             Err(fault) => {
-                self.ready.insert(0, pipe::error_event(self.request.dialect, &fault, &self.request.id.0));
+                self.ready.insert(0, caller::error_event(self.request.dialect, &fault, &self.request.id.0));
                 Ending::Broken(report, fault)
             }
         };
@@ -169,7 +173,7 @@ impl Relay {
             }
         }
         if now >= self.last_output + PING_EVERY {
-            self.ready = vec![pipe::ping(self.request.dialect)];
+            self.ready = vec![caller::ping(self.request.dialect)];
         }
         // Set anew only when it fires: one timer for the stream, not one for each chunk.
         let idle = (self.last_input + self.idle).min(self.last_progress + self.pings_only());

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -17,8 +17,10 @@ use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome};
-use crate::dialect::Fault;
+use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::config::ProviderKind;
+use crate::dialect::{Fault, Usage};
+use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
 use crate::routing::{Candidate, Home};
@@ -30,7 +32,15 @@ pub struct Settlement {
     request: Arc<Request>,
     open: Option<OpenRequest>,
     started: Instant,
+    began: SystemTime,
     attempts: u32,
+    /// What was tried, for the ledger.
+    tried: Vec<Attempt>,
+    /// The attempt that runs: should the request end with it, it may have been billed.
+    running: Option<(Attempt, Instant)>,
+    queue: Duration,
+    overhead: Option<Duration>,
+    first_output: Option<Duration>,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
     /// What the last translation left out, and what was mended on the way.
@@ -54,7 +64,13 @@ impl Settlement {
             request: request.clone(),
             open: Some(open),
             started,
+            began: clock::wall(),
             attempts: 0,
+            tried: Vec::with_capacity(1),
+            running: None,
+            queue: Duration::ZERO,
+            overhead: None,
+            first_output: None,
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
@@ -62,9 +78,40 @@ impl Settlement {
         }
     }
 
+    /// The request has waited this long for a place at a provider.
+    pub fn waited(&mut self, wait: Duration) {
+        self.queue += wait;
+    }
+
+    /// A candidate did not admit the request.
+    pub fn passed_over(&mut self, candidate: &Candidate, refusal: &Refusal) {
+        self.note(candidate, refusal);
+        if let Some(entry) = self.directory.entries.load().get(&candidate.target.provider) {
+            let kind = entry.cell.setup().config.kind;
+            let ended = ledger::Ended::NotAdmitted(refusal.as_str());
+            self.tried.push(attempt(candidate, kind, ended));
+        }
+    }
+
     /// An attempt begins.
-    pub fn attempting(&mut self) {
+    pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
         self.attempts += 1;
+        let running = attempt(candidate, lease.setup().config.kind, ledger::Ended::Left);
+        self.running = Some((running, lease.admitted_at()));
+    }
+
+    /// The first attempt is about to be sent: until here the time was ours, but for the wait.
+    pub fn sending(&mut self) {
+        let ours = || clock::now().saturating_duration_since(self.started).saturating_sub(self.queue);
+        self.overhead = Some(self.overhead.unwrap_or_else(ours));
+    }
+
+    /// The attempt that runs has ended.
+    fn attempted(&mut self, ended: ledger::Ended, usage: Option<Usage>) {
+        if let Some((attempt, since)) = self.running.take() {
+            let took = clock::now().saturating_duration_since(since);
+            self.tried.push(Attempt { ended, usage, took, ..attempt });
+        }
     }
 
     /// The request was translated for an upstream.
@@ -87,7 +134,7 @@ impl Settlement {
     pub fn faulted(&mut self, candidate: &Candidate, lease: Lease, fault: &Fault) {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
-        metrics::counter!("cproxy_failovers_total", "reason" => fault.kind.as_str()).increment(1);
+        self.attempted(ledger::Ended::Fault(fault.kind), None);
         if let Some(session) = &self.request.facts.session {
             self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
         }
@@ -100,7 +147,7 @@ impl Settlement {
             let _ = write!(fault.message, " (tried: {})", self.route);
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-        self.line(None, "failed", &Report::default(), Some(&fault));
+        self.end(ledger::Outcome::Failed, Some(&fault));
         Box::new(Failure { fault, route: std::mem::take(&mut self.route) })
     }
 
@@ -118,6 +165,7 @@ impl Settlement {
             attempts: self.attempts,
         };
         let first_output = clock::now().saturating_duration_since(self.started);
+        self.first_output = Some(first_output);
         let same = candidate.dialect == request.dialect;
         match committed {
             Committed::Whole { headers: upstream, body, report } => {
@@ -126,7 +174,8 @@ impl Settlement {
                     false => refuse::json_headers(&request),
                 };
                 self.explain(&mut headers, &served, same.then_some(&upstream));
-                self.line(Some(&served), "ok", &report, None);
+                self.attempted(ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, first_output, &upstream));
                 Answer {
                     status: StatusCode::OK,
@@ -141,9 +190,8 @@ impl Settlement {
                 let timeouts = lease.timeouts();
                 let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
                 let ending = self.directory.requests.ending().clone();
-                let told = served.clone();
                 let settle =
-                    Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
+                    Box::new(move |ending: Ending| self.ended(lease, first_output, &upstream, ending));
                 let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
                 let relay = if ended { relay.ended() } else { relay };
                 let body = AnswerBody::Stream(Box::pin(relay));
@@ -153,26 +201,22 @@ impl Settlement {
     }
 
     /// A stream has ended.
-    fn ended(
-        mut self,
-        lease: Lease,
-        served: &Served,
-        first_output: Duration,
-        upstream: &HeaderMap,
-        ending: Ending,
-    ) {
+    fn ended(mut self, lease: Lease, first_output: Duration, upstream: &HeaderMap, ending: Ending) {
         match ending {
             Ending::Well(report) => {
-                self.line(Some(served), "ok", &report, None);
+                self.attempted(ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, first_output, upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-                self.line(Some(served), "broken", &report, Some(&fault));
+                self.attempted(ledger::Ended::Fault(fault.kind), report.usage);
+                self.end(ledger::Outcome::Broken, Some(&fault));
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
-                self.line(Some(served), "left", &report, None);
+                self.attempted(ledger::Ended::Left, report.usage);
+                self.end(ledger::Outcome::Left, None);
                 lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
         }
@@ -210,37 +254,43 @@ impl Settlement {
         headers.insert("x-cproxy-route", text(&self.route));
     }
 
-    /// The request's line in the log.
-    fn line(
-        &mut self,
-        served: Option<&Served>,
-        outcome: &'static str,
-        report: &Report,
-        fault: Option<&Fault>,
-    ) {
+    /// What the request leaves behind. Its line in the log, its rows in the ledger and the metrics are made of it
+    /// by others, later.
+    fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
         self.ended = true;
-        self.open = None;
-        let usage = report.usage.unwrap_or_default();
-        tracing::info!(
-            target: "cproxy::request",
-            request = %self.request.id,
-            session = self.request.facts.session.as_deref(),
-            agent = self.request.facts.agent.as_deref(),
-            model = %self.request.facts.head.model,
-            provider = served.map(|served| served.provider.as_str()),
-            upstream_model = served.map(|served| &*served.model),
-            attempts = self.attempts,
+        let facts = &self.request.facts;
+        self.directory.ledger_cell.record(Record {
+            id: self.request.id.0.clone(),
+            began: self.began,
+            front: self.request.front.as_str(),
+            session: facts.session.clone(),
+            agent: facts.agent.clone(),
+            model: Arc::from(&*facts.head.model),
             outcome,
-            route = self.route,
-            healed = (!self.healed.is_empty()).then(|| self.healed.join(",")),
-            fault = fault.map(|fault| fault.kind.as_str()),
-            total_ms = u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
-            input = usage.input,
-            cache_read = usage.cache_read,
-            cache_creation = usage.cache_creation,
-            output = usage.output,
-            "request"
-        );
+            fault: fault.map(|fault| fault.kind),
+            cached: false,
+            attempts: std::mem::take(&mut self.tried),
+            route: self.route.clone(),
+            healed: std::mem::take(&mut self.healed),
+            queue: self.queue,
+            first_byte: None,
+            first_output: self.first_output,
+            total: clock::now().saturating_duration_since(self.started),
+            overhead: self.overhead,
+        });
+        self.open = None;
+    }
+}
+
+/// An attempt whose end is not known yet.
+fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> Attempt {
+    Attempt {
+        provider: candidate.target.provider.clone(),
+        kind,
+        model: candidate.target.model.clone(),
+        ended,
+        usage: None,
+        took: Duration::ZERO,
     }
 }
 
@@ -258,7 +308,8 @@ impl Drop for Settlement {
     /// The caller left before the commit point, or the request's task died.
     fn drop(&mut self) {
         if !self.ended {
-            self.line(None, "left", &Report::default(), None);
+            self.attempted(ledger::Ended::Left, None);
+            self.end(ledger::Outcome::Left, None);
         }
     }
 }

@@ -23,6 +23,9 @@ pub enum AskError {
     /// The actor died, or dropped the reply, before it answered.
     #[error("the actor died before it answered")]
     Died,
+    /// More messages wait for the actor than it may have ([`super::MAILBOX`]).
+    #[error("the actor has too many messages to answer")]
+    Overloaded,
     /// The deadline passed.
     #[error("the actor did not answer in time")]
     Deadline,
@@ -36,6 +39,9 @@ pub async fn ask<M: Message, R>(
     message: impl FnOnce(Reply<R>) -> M,
 ) -> Result<R, AskError> {
     let address = slot.get().ok_or(AskError::Down)?;
+    if address.is_full() {
+        return Err(AskError::Overloaded);
+    }
     let (reply, answer) = oneshot::channel();
     address.cast(message(reply)).map_err(|_| AskError::Down)?;
     tokio::select! {

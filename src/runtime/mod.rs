@@ -6,6 +6,7 @@
 mod ask;
 mod backoff;
 pub mod clock;
+pub mod current;
 mod random;
 mod slot;
 pub mod supervisor;
@@ -16,7 +17,7 @@ mod tests;
 
 pub use ask::{AskError, Reply, ask, ask_again};
 pub use backoff::Backoff;
-pub use random::Random;
-pub use slot::{Address, Place, Slot, State, Vitals};
+pub use random::{Random, splitmix64};
+pub use slot::{Address, MAILBOX, Place, Slot, State, Vitals};
 pub use supervisor::{Beyond, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage};
 pub use worker::{Interrupt, Interruption, Me, Worker, panic_text};

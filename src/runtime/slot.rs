@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::{ActorRef, Message};
 
+/// Most messages that may wait in a mailbox. An actor that is so far behind is ill; what more comes is turned away
+/// before memory grows.
+pub const MAILBOX: u64 = 10_000;
+
 /// The place of an actor in the tree. Holds the living incarnation, if there is one.
 pub struct Slot<M> {
     living: ArcSwapOption<Address<M>>,
@@ -49,6 +53,8 @@ pub trait Place: Send + Sync + 'static {
     fn vitals(&self) -> &Arc<Vitals>;
     /// Nobody lives here any more.
     fn vacate(&self);
+    /// Ends the living incarnation now; false if there is none.
+    fn kill(&self) -> bool;
 }
 
 // === impl Slot ===
@@ -93,14 +99,22 @@ impl<M: Message> Place for Slot<M> {
     fn vacate(&self) {
         self.living.store(None);
     }
+
+    fn kill(&self) -> bool {
+        let living = self.get();
+        living.inspect(|address| address.kill()).is_some()
+    }
 }
 
 // === impl Address ===
 
 impl<M: Message> Address<M> {
-    /// Sends a message; gives it back if the actor is known to be dead. An accepted message may still be
-    /// lost with the actor.
+    /// Sends a message; gives it back if the actor is known to be dead, or if its mailbox is full. An accepted
+    /// message may still be lost with the actor.
     pub fn cast(&self, message: M) -> Result<(), M> {
+        if self.is_full() {
+            return Err(message);
+        }
         self.queued.fetch_add(1, Ordering::Relaxed);
         self.actor.send_message(message).map_err(|error| {
             self.queued.fetch_sub(1, Ordering::Relaxed);
@@ -110,6 +124,11 @@ impl<M: Message> Address<M> {
                 other => unreachable!("an address sends its own type: {other}"),
             }
         })
+    }
+
+    /// Whether so many messages wait that no more are taken.
+    pub fn is_full(&self) -> bool {
+        u64::try_from(self.queued.load(Ordering::Relaxed)).is_ok_and(|queued| queued >= MAILBOX)
     }
 
     /// Resolves when this incarnation has ended.

@@ -100,6 +100,7 @@ struct Child {
     spec: ChildSpec,
     living: Option<ActorCell>,
     deaths: VecDeque<Instant>,
+    last_death: Option<Instant>,
     quarantines: u32,
 }
 
@@ -215,6 +216,12 @@ impl<O: Overseer> Supervisor<O> {
             child.deaths.pop_front();
         }
         child.deaths.push_back(now);
+        if let Beyond::Quarantine { max, .. } = policy.beyond
+            && child.last_death.is_some_and(|death| now.duration_since(death) > max * 2)
+        {
+            child.quarantines = 0; // it has been well for long: what was is forgotten
+        }
+        child.last_death = Some(now);
         let deaths = u32::try_from(child.deaths.len()).unwrap_or(u32::MAX);
         let delay = if deaths <= policy.intensity {
             vitals.set_state(State::Restarting);
@@ -243,7 +250,6 @@ impl<O: Overseer> Supervisor<O> {
             }
         };
         tracing::warn!(actor = %vitals.path(), reason, restart_in = ?delay, "an actor died");
-        metrics::counter!("cproxy_actor_restarts_total", "actor" => vitals.path().to_string()).increment(1);
         let name = child.spec.name.clone();
         if delay.is_zero() {
             me.send_message(SupervisorMessage::Start(name))?;
@@ -364,6 +370,6 @@ impl Children {
 
 impl Child {
     fn new(spec: ChildSpec) -> Child {
-        Child { spec, living: None, deaths: VecDeque::new(), quarantines: 0 }
+        Child { spec, living: None, deaths: VecDeque::new(), last_death: None, quarantines: 0 }
     }
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use tokio::task::JoinSet;
 
-use super::{Address, Slot};
+use super::{Address, Slot, current};
+use crate::config::error::mask;
 
 /// An actor. One value is one incarnation; `Seat` is what every incarnation is made from.
 pub trait Worker: Sized + Send + 'static {
@@ -114,20 +115,20 @@ impl<W: Worker> Shell<W> {
     }
 
     /// Carries out what a fault plan says; true if the message is to be dropped.
-    async fn interrupted(&self, path: &str, message: &'static str) -> bool {
-        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(path, message)) else {
+    async fn interrupted(&self, me: &Me<W::Message>, message: &'static str) -> bool {
+        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(&me.path, message))
+        else {
             return false;
         };
         match interruption {
             Interruption::Kill => {
-                if let Some(address) = self.slot.get() {
-                    address.kill();
-                }
+                // Not through the slot: the next incarnation may live there already.
+                me.address.kill();
                 std::future::pending::<()>().await; // a kill takes effect at the next wait
                 true
             }
             #[allow(clippy::panic)] // the purpose of this arm
-            Interruption::Panic => panic!("injected panic"),
+            Interruption::Panic => panic!("panicked in {message}: injected"),
             Interruption::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 false
@@ -164,10 +165,12 @@ impl<W: Worker> Actor for Shell<W> {
         me.address.taken();
         me.reap();
         let name = W::name(&message);
-        if self.interrupt.is_some() && self.interrupted(&me.path, name).await {
+        if self.interrupt.is_some() && self.interrupted(me, name).await {
             return Ok(());
         }
-        std::panic::catch_unwind(AssertUnwindSafe(|| worker.handle(message, me)))
+        let path = me.path.clone();
+        let handle = || current::within(&path, || worker.handle(message, me));
+        std::panic::catch_unwind(AssertUnwindSafe(handle))
             .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)))?;
         match me.failure.take() {
             Some(reason) => Err(reason.into()),
@@ -176,11 +179,12 @@ impl<W: Worker> Actor for Shell<W> {
     }
 }
 
-/// What a panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
+/// What a panic said, bounded and without what looks like a credential: it is shown in the log and in the status.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
         .downcast_ref::<&'static str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
+        .unwrap_or("no text");
+    mask(text)
 }

@@ -31,4 +31,4 @@ mod write;
 
 pub use journal::{Ended, Open, Recorded};
 pub use script::{Answer, Rule, Script, ScriptError, When};
-pub use server::{Handle, Running, Simulator};
+pub use server::{Handle, Running, Simulator, Stream};

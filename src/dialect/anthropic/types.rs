@@ -473,13 +473,13 @@ pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
 }
 
 /// `true`; anything else counts as false.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let raw: &RawValue = Deserialize::deserialize(deserializer)?;
     Ok(raw.get() == "true")
 }
 
 /// A value, or null for the default.
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -488,7 +488,7 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 // === errors with a path ===
 
 /// The error with the path of the field at which the parser stopped. Walks the body once more; only errors pay.
-fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
+pub(crate) fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
     let full = error.to_string();
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message).to_owned();
     if error.is_data() {

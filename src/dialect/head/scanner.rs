@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::lexer::{Kind, Lexer, Text};
 use super::{BodyError, Field, MAX_DEPTH};
+use crate::dialect::Dialect;
 use crate::dialect::tokens::{self, Tally};
 
 /// What the walk finds.
@@ -17,6 +18,10 @@ pub(super) struct Found {
     pub(super) tools: Field<Tools>,
     pub(super) thinking: bool,
     pub(super) user_id: Option<String>,
+    /// OpenAI's name for a conversation whose beginning is cached.
+    pub(super) cache_key: Option<String>,
+    /// A wish for a web search that is no tool.
+    pub(super) searches: bool,
     /// What the messages hold.
     pub(super) content: Content,
     /// What the system prompt holds.
@@ -51,19 +56,24 @@ type Result<T> = std::result::Result<T, BodyError>;
 struct Walker<'a> {
     lexer: Lexer<'a>,
     found: Found,
+    dialect: Dialect,
 }
 
-pub(super) fn scan(body: &[u8]) -> Result<Found> {
+/// Walks through a body in the dialect of its caller. (Gemini is no caller's: it counts as Messages.)
+pub(super) fn scan(body: &[u8], dialect: Dialect) -> Result<Found> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(BodyError::NotJson(format!("invalid UTF-8 at byte {}", error.valid_up_to())));
     }
-    let mut walker = Walker { lexer: Lexer::new(body), found: Found::default() };
+    let mut walker = Walker { lexer: Lexer::new(body), found: Found::default(), dialect };
     if walker.lexer.kind()? != Kind::Object {
         walker.lexer.skip::<false>(0)?;
         walker.lexer.end()?;
         return Err(BodyError::NotAnObject);
     }
-    walker.object(0, Walker::top)?;
+    match dialect {
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => walker.object(0, Walker::openai)?,
+        Dialect::Anthropic | Dialect::Gemini => walker.object(0, Walker::top)?,
+    }
     walker.lexer.end()?;
     Ok(walker.found)
 }
@@ -262,6 +272,50 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
+    /// A member of a Chat or Responses body, by the member of a Messages body that says the same.
+    fn openai(&mut self, key: &[u8], depth: usize) -> Result<()> {
+        let is_chat = self.dialect == Dialect::OpenAiChat;
+        match key {
+            b"model" | b"tools" | b"stream" => self.top(key, depth),
+            b"messages" if is_chat => self.top(key, depth),
+            b"input" if !is_chat && self.lexer.kind()? == Kind::String => {
+                self.take_tally();
+                let mut content = Content::default();
+                self.content(depth, &mut content)?;
+                self.lexer.tally.add(tokens::PER_MESSAGE);
+                content.tally = self.take_tally();
+                self.found.content = content;
+                self.found.messages = Field::Is(());
+                Ok(())
+            }
+            b"input" if !is_chat => self.top(b"messages", depth),
+            b"instructions" if !is_chat => self.top(b"system", depth),
+            b"max_tokens" | b"max_completion_tokens" if is_chat => self.top(b"max_tokens", depth),
+            b"max_output_tokens" if !is_chat => self.top(b"max_tokens", depth),
+            b"reasoning_effort" if is_chat => {
+                let level = self.string::<false>(depth)?;
+                self.found.thinking |=
+                    level.is_some() && !self.is_one_of(level.as_ref(), |level| level == "none");
+                Ok(())
+            }
+            b"reasoning" => {
+                self.found.thinking |= self.lexer.kind()? == Kind::Object;
+                self.lexer.skip::<false>(depth)
+            }
+            b"web_search_options" if is_chat => {
+                self.found.searches |= self.lexer.kind()? == Kind::Object;
+                self.lexer.skip::<false>(depth)
+            }
+            b"prompt_cache_key" => {
+                let text = self.string::<false>(depth)?;
+                self.found.cache_key =
+                    text.and_then(|text| self.lexer.text(&text)).map(|text| text.into_owned());
+                Ok(())
+            }
+            _ => self.lexer.skip::<false>(depth),
+        }
+    }
+
     fn is_one_of(&self, text: Option<&Text>, is: impl Fn(&str) -> bool) -> bool {
         text.and_then(|text| self.lexer.text(text)).is_some_and(|text| is(&text))
     }
@@ -293,6 +347,11 @@ impl<'a> Walker<'a> {
         }
         self.object(depth, |walker, key, depth| match key {
             b"content" => walker.content(depth, content),
+            // Of OpenAI's dialects; nothing in Messages is called so.
+            b"output" => walker.content(depth, content),
+            b"tool_calls" | b"arguments" | b"name" | b"reasoning_content" | b"summary" => {
+                walker.lexer.skip::<true>(depth)
+            }
             _ => walker.lexer.skip::<false>(depth),
         })
     }
@@ -330,6 +389,9 @@ impl<'a> Walker<'a> {
                 }
                 Ok(())
             }
+            b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => {
+                walker.lexer.skip::<false>(depth)
+            }
             _ => walker.lexer.skip::<true>(depth),
         })?;
         // Looked at last: `type` may stand anywhere in the block.
@@ -343,6 +405,14 @@ impl<'a> Walker<'a> {
             Some("document") => {
                 content.documents = true;
                 self.document(&media)?;
+            }
+            Some("image_url" | "input_image") => {
+                content.images = true;
+                self.lexer.tally.add(tokens::IMAGE);
+            }
+            Some("file" | "input_file") => {
+                content.documents = true;
+                self.lexer.tally.add(tokens::PDF_PAGE);
             }
             Some("tool_use" | "tool_result") => self.lexer.tally.add(tokens::PER_CALL),
             _ => {}

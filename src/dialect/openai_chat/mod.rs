@@ -2,7 +2,10 @@
 //!
 //! [`request`] writes requests, [`stream`] and [`response`] read answers, [`error`] reads errors, [`rectify`]
 //! says what a second try would do differently.
+//! For callers of this dialect, [`to_messages`] reads requests, [`answer`] writes answers and errors, and
+//! [`watch`] looks at a stream that is passed on as it is.
 
+pub mod answer;
 pub(in crate::dialect) mod arguments;
 pub(in crate::dialect) mod calls;
 pub mod error;
@@ -12,7 +15,9 @@ pub mod rectify;
 pub mod request;
 pub mod response;
 pub mod stream;
+pub mod to_messages;
 pub(crate) mod types;
+pub mod watch;
 pub(crate) mod write;
 
 pub use rectify::{Rectify, rectify};

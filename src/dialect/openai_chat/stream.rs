@@ -466,7 +466,7 @@ impl Source for Reader {
 }
 
 /// Whether an `error` member says that there is one.
-fn is_truthy(error: &RawValue) -> bool {
+pub(super) fn is_truthy(error: &RawValue) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "0")
 }
 

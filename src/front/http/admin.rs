@@ -6,6 +6,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{Shared, messages, page, respond};
+use crate::dialect::Dialect;
 use crate::exchange::RequestId;
 use crate::front::mcp;
 
@@ -31,7 +32,7 @@ pub async fn explain(State(daemon): State<Shared>, request: axum::extract::Reque
     let (parts, body) = request.into_parts();
     let tokens = parts.uri.query().into_iter().flat_map(|query| query.split('&'));
     let tokens = tokens.filter_map(|pair| pair.strip_prefix("tokens=")).next_back().map(str::parse::<u64>);
-    match (messages::read(&daemon, &id, &parts, body).await, tokens.transpose()) {
+    match (messages::read(&daemon, &id, &parts, body, Dialect::Anthropic).await, tokens.transpose()) {
         (Err(response), _) => *response,
         (Ok(_), Err(_)) => {
             let message = "tokens: Input should be a whole number";

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Shared, body, respond};
+use super::{Shared, body, openai, respond};
 use crate::config::secret::Key;
 use crate::dialect::head::BodyError;
 use crate::dialect::{Dialect, head};
@@ -20,7 +20,7 @@ use crate::routing::Facts;
 pub async fn create(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&daemon, &id, &parts, body).await {
+    match read(&daemon, &id, &parts, body, Dialect::Anthropic).await {
         Ok(request) => respond::answer(daemon.exchange().run(request).await),
         Err(response) => *response,
     }
@@ -30,29 +30,37 @@ pub async fn create(State(daemon): State<Shared>, request: axum::extract::Reques
 pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::Request) -> Response {
     let id = RequestId::new();
     let (parts, body) = request.into_parts();
-    match read(&daemon, &id, &parts, body).await {
+    match read(&daemon, &id, &parts, body, Dialect::Anthropic).await {
         Ok(request) => respond::answer(daemon.exchange().count_tokens(request).await),
         Err(response) => *response,
     }
 }
 
-/// Reads a caller's request; what is wrong with it is answered here.
+/// Reads a caller's request; what is wrong with it is answered here, in its dialect.
 pub(super) async fn read(
     daemon: &Shared,
     id: &RequestId,
     parts: &Parts,
     body: Body,
+    dialect: Dialect,
 ) -> Result<Request, Box<Response>> {
+    let is_openai = matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses);
+    let refuse = |status, kind, message: &str| match is_openai {
+        true => Box::new(openai::failure(id, status, message)),
+        false => Box::new(respond::failure(id, status, kind, message)),
+    };
     let bytes = body::read(&parts.headers, body).await.map_err(|error| {
         let (status, kind) = error.status();
-        Box::new(respond::failure(id, status, kind, &error.to_string()))
+        refuse(status, kind, &error.to_string())
     })?;
-    let head = head::scan(&bytes).map_err(|error: BodyError| {
-        Box::new(respond::failure(id, StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string()))
+    let head = head::scan_as(&bytes, dialect).map_err(|error: BodyError| {
+        refuse(StatusCode::BAD_REQUEST, "invalid_request_error", &error.to_string())
     })?;
     let text =
         |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(Arc::<str>::from);
-    let session = text("x-claude-code-session-id").or_else(|| head.session.as_deref().map(Arc::from));
+    // Codex names its session in a header of its own.
+    let session = text("x-claude-code-session-id").or_else(|| text("session_id"));
+    let session = session.or_else(|| head.session.as_deref().map(Arc::from));
     let facts = Facts {
         provider: text("x-cproxy-provider").map(crate::config::ProviderId),
         session,
@@ -62,8 +70,8 @@ pub(super) async fn read(
     };
     Ok(Request {
         id: id.clone(),
-        front: Front::Messages,
-        dialect: Dialect::Anthropic,
+        front: if is_openai { Front::OpenAi } else { Front::Messages },
+        dialect,
         body: bytes,
         facts,
         headers: forwarded(&parts.headers),
@@ -79,7 +87,8 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
         let name_text = name.as_str();
-        if name_text.starts_with("anthropic-") || name == header::USER_AGENT || name_text == "x-app" {
+        let is_known = matches!(name_text, "x-app" | "openai-beta" | "http-referer" | "x-title");
+        if is_known || name_text.starts_with("anthropic-") || name == header::USER_AGENT {
             kept.append(name.clone(), value.clone());
         }
     }

@@ -1,14 +1,17 @@
-//! The HTTP front: `/v1/messages` and what belongs to it, `/mcp`, `/health`, `/status`, and the status page.
+//! The HTTP front: `/v1/messages` and what belongs to it, OpenAI's endpoints, `/mcp`, `/health`, `/status`, and the
+//! status page.
 //!
 //! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
 //! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
 
 mod admin;
 mod body;
+mod faults;
 mod guard;
 mod messages;
-pub mod metrics;
+mod metrics;
 mod models;
+mod openai;
 mod page;
 mod respond;
 
@@ -45,12 +48,16 @@ type Route = (&'static str, fn() -> MethodRouter<Shared>);
 const ROUTES: &[Route] = &[
     ("/v1/messages", || only(post(messages::create))),
     ("/v1/messages/count_tokens", || only(post(messages::count_tokens))),
+    ("/v1/chat/completions", || only(post(openai::chat))),
+    ("/v1/responses", || only(post(openai::responses))),
     ("/v1/models", || only(get(models::list))),
     ("/v1/models/{*id}", || only(get(models::one))),
     ("/health", || only(get(admin::health))),
     ("/status", || only(get(admin::status))),
     ("/requests", || only(get(admin::requests))),
     ("/usage", || only(get(admin::usage))),
+    ("/metrics", || only(get(metrics::page))),
+    ("/faults", || only(get(faults::list).post(faults::arm).delete(faults::clear))),
     ("/explain", || only(post(admin::explain))),
     ("/page/{file}", || only(get(page::file))),
     ("/api/hello", || any(admin::hello)),

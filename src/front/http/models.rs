@@ -1,4 +1,5 @@
-//! `GET /v1/models` and `/v1/models/{id}`, in Anthropic's shape.
+//! `GET /v1/models` and `/v1/models/{id}`, in Anthropic's shape, or in OpenAI's for callers without a header of
+//! Anthropic's.
 //!
 //! Claude Code shows only models whose id holds `claude` or `anthropic`, so others are listed under an id that does
 //! (`claude-via-…`) and are asked for by either name. Source: Claude Code, "LLM gateway" (model discovery);
@@ -6,10 +7,10 @@
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{Shared, respond};
+use super::{Shared, openai, respond};
 use crate::exchange::RequestId;
 use crate::front::mcp::ModelInfo;
 
@@ -44,7 +45,10 @@ struct List {
 }
 
 /// `GET /v1/models`.
-pub async fn list(State(daemon): State<Shared>, Query(page): Query<Page>) -> Response {
+pub async fn list(State(daemon): State<Shared>, Query(page): Query<Page>, headers: HeaderMap) -> Response {
+    if !is_anthropics(&headers) {
+        return respond::json(&openai::Models::new(daemon.models()));
+    }
     let mut models: Vec<Model> = daemon.models().into_iter().map(Model::from).collect();
     if let Some(after) = &page.after_id
         && let Some(at) = models.iter().position(|model| model.id == *after)
@@ -63,8 +67,23 @@ pub async fn list(State(daemon): State<Shared>, Query(page): Query<Page>) -> Res
     respond::json(&List { first_id: id(models.first()), last_id: id(models.last()), has_more, data: models })
 }
 
+/// Whether the caller speaks Anthropic's dialect: one route serves both.
+fn is_anthropics(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version") || headers.contains_key("x-api-key")
+}
+
 /// `GET /v1/models/{id}`.
-pub async fn one(State(daemon): State<Shared>, Path(id): Path<String>) -> Response {
+pub async fn one(State(daemon): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !is_anthropics(&headers) {
+        return match daemon.models().into_iter().find(|info| info.id == id) {
+            Some(info) => respond::json(&openai::Model::from(info)),
+            None => {
+                let message =
+                    format!("The model `{id}` does not exist; GET /v1/models lists those that are known");
+                openai::failure(&RequestId::new(), StatusCode::NOT_FOUND, &message)
+            }
+        };
+    }
     let found = daemon.models().into_iter().map(|info| (info.id.clone(), Model::from(info)));
     match found.into_iter().find(|(name, model)| *name == id || model.id == id) {
         Some((_, model)) => respond::json(&model),

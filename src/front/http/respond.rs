@@ -47,7 +47,7 @@ pub async fn method_not_allowed() -> Response {
 
 /// 404.
 pub async fn no_such_path() -> Response {
-    let message = "no such path; cproxy serves /v1/messages, /v1/messages/count_tokens, /v1/models, /mcp, /health and /status";
+    let message = "no such path; cproxy serves /v1/messages, /v1/messages/count_tokens, /v1/chat/completions, /v1/responses, /v1/models, /mcp, /health and /status";
     failure(&RequestId::new(), StatusCode::NOT_FOUND, "not_found_error", message)
 }
 

@@ -1,5 +1,6 @@
 //! The tools that go to the upstream, and whether one must be called.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::content::Notes;
@@ -16,13 +17,13 @@ use crate::dialect::table::{NamedChoice, WebSearch};
 #[derive(Debug, Default)]
 pub(in crate::dialect) struct Tools<'a> {
     pub(in crate::dialect) list: Vec<&'a Tool<'a>>,
-    choice: Option<Choice<'a>>,
+    pub(in crate::dialect) choice: Option<Choice<'a>>,
     one_call: bool,
 }
 
 /// Whether a tool must be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice<'a> {
+pub(in crate::dialect) enum Choice<'a> {
     Auto,
     Required,
     None,
@@ -245,12 +246,17 @@ fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
             if is_long { description.floor_char_boundary(SHORT_DESCRIPTION) } else { description.len() };
         json.key("description").string(description.get(..end).unwrap_or_default());
     }
-    match class(tool) {
-        Class::Client(schema) if tool.input_schema.is_none() => json.key("parameters").json(schema),
-        _ => json.key("parameters").json(&schema::clean(tool.input_schema, target.schema())),
-    }
+    json.key("parameters").json(&parameters(tool, target.schema()));
     if is_strict(tool, target) {
         json.key("strict").boolean(true);
+    }
+}
+
+/// The schema of a tool's arguments: the caller's, or that of a tool of Anthropic's.
+pub(in crate::dialect) fn parameters<'t>(tool: &'t Tool<'_>, target: schema::Target) -> Cow<'t, str> {
+    match class(tool) {
+        Class::Client(schema) if tool.input_schema.is_none() => Cow::Borrowed(schema),
+        _ => schema::clean(tool.input_schema, target),
     }
 }
 

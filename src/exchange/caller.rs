@@ -1,0 +1,173 @@
+//! What the caller's dialect decides: in which words an answer, an error and a sign of life are written, and how
+//! its request becomes one that other dialects are written from.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::pipe::Report;
+use super::request::Request;
+use crate::cells::Setup;
+use crate::dialect::anthropic::compose::Destination;
+use crate::dialect::anthropic::{self, ErrorAnswer, MessageBuilder, StreamWriter};
+use crate::dialect::{Dialect, Fault, Part, Sink, openai_chat};
+use crate::routing::Candidate;
+use crate::runtime::clock;
+
+/// Writes parts as the bytes of a caller's stream.
+pub trait Writer: Sink + Send {
+    /// The bytes written since the last time: whole events.
+    fn take(&mut self) -> Bytes;
+}
+
+/// Writes parts as a whole answer, or as all of a stream's bytes, and notes how it ended.
+pub struct Whole {
+    form: Form,
+    report: Report,
+}
+
+/// As the caller wants it.
+enum Form {
+    Message(MessageBuilder),
+    Completion(openai_chat::answer::CompletionBuilder),
+    Stream(Box<dyn Writer>),
+}
+
+/// The request in the Messages dialect: as it came, or read from the caller's.
+pub fn messages<'r>(
+    request: &'r Request,
+    candidate: &Candidate,
+    setup: &Setup,
+) -> Result<Cow<'r, Bytes>, Fault> {
+    let to = Destination {
+        model: &candidate.target.model,
+        is_anthropic: candidate.dialect == Dialect::Anthropic,
+        max_output_tokens: setup.config.capabilities.max_output_tokens,
+    };
+    match request.dialect {
+        Dialect::Anthropic | Dialect::Gemini => Ok(Cow::Borrowed(&request.body)),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => {
+            Ok(Cow::Owned(openai_chat::to_messages::to_messages(&request.body, &to)?))
+        }
+    }
+}
+
+/// The writer of a stream.
+pub fn writer(request: &Request) -> Box<dyn Writer> {
+    let head = &request.facts.head;
+    match request.dialect {
+        Dialect::Anthropic | Dialect::Gemini => {
+            Box::new(StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens))
+        }
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => {
+            Box::new(openai_chat::answer::StreamWriter::new(heading(request)))
+        }
+    }
+}
+
+/// A sign of life for a caller of this dialect.
+pub fn ping(dialect: Dialect) -> Bytes {
+    match dialect {
+        Dialect::Anthropic | Dialect::Gemini => anthropic::write::ping(),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => openai_chat::answer::keep_alive(),
+    }
+}
+
+/// An error that ends a stream of a caller of this dialect.
+pub fn error_event(dialect: Dialect, fault: &Fault, request_id: &str) -> Bytes {
+    match dialect {
+        Dialect::Anthropic | Dialect::Gemini => {
+            // An Anthropic upstream's own error goes on as it came; the caller reads its wording.
+            let body = anthropic::error::write(fault, request_id).body;
+            let body = if body.contains(&b'\n') {
+                Bytes::from(body.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<_>>())
+            } else {
+                body
+            };
+            [&b"event: error\ndata: "[..], &body, b"\n\n"].concat().into()
+        }
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => openai_chat::answer::error_event(fault),
+    }
+}
+
+/// An error in place of an answer.
+pub fn error(dialect: Dialect, fault: &Fault, request_id: &str) -> ErrorAnswer {
+    match dialect {
+        Dialect::Anthropic | Dialect::Gemini => anthropic::error::write(fault, request_id),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => openai_chat::answer::error::write(fault),
+    }
+}
+
+/// What a Chat answer says beside its content.
+fn heading(request: &Request) -> openai_chat::answer::Heading {
+    let head = &request.facts.head;
+    openai_chat::answer::Heading {
+        model: head.model.clone(),
+        id: request.id.0.trim_start_matches("req_").to_owned(),
+        created: clock::unix(),
+        estimate: head.estimated_tokens,
+        ..openai_chat::answer::Heading::read(&request.body)
+    }
+}
+
+/// The id of a message whose upstream gives none.
+fn message_id(request: &Request) -> String {
+    format!("msg_{}", request.id.0.trim_start_matches("req_"))
+}
+
+impl Writer for StreamWriter {
+    fn take(&mut self) -> Bytes {
+        StreamWriter::take(self)
+    }
+}
+
+impl Writer for openai_chat::answer::StreamWriter {
+    fn take(&mut self) -> Bytes {
+        openai_chat::answer::StreamWriter::take(self)
+    }
+}
+
+// === impl Whole ===
+
+impl Whole {
+    /// An answer to this request.
+    pub fn new(request: &Request) -> Whole {
+        let head = &request.facts.head;
+        let form = match request.dialect {
+            _ if head.stream => Form::Stream(writer(request)),
+            Dialect::Anthropic | Dialect::Gemini => {
+                Form::Message(MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens))
+            }
+            Dialect::OpenAiChat | Dialect::OpenAiResponses => {
+                Form::Completion(openai_chat::answer::CompletionBuilder::new(heading(request)))
+            }
+        };
+        Whole { form, report: Report::default() }
+    }
+
+    /// The answer. A fault if it has no end.
+    pub fn finish(self) -> Result<(Bytes, Report), Fault> {
+        let body = match self.form {
+            Form::Message(builder) => builder.finish(),
+            Form::Completion(builder) => builder.finish(),
+            Form::Stream(mut writer) => Some(writer.take()),
+        };
+        match (body, &self.report.stop) {
+            (Some(body), Some(_)) => Ok((body, self.report)),
+            _ => Err(Fault::protocol("the upstream's answer has no end")),
+        }
+    }
+}
+
+impl Sink for Whole {
+    fn part(&mut self, part: Part<'_>) {
+        if let Part::End { stop, usage } = &part {
+            self.report = Report { usage: *usage, stop: Some(stop.clone()) };
+        }
+        match &mut self.form {
+            Form::Message(builder) => builder.part(part),
+            Form::Completion(builder) => builder.part(part),
+            Form::Stream(writer) => writer.part(part),
+        }
+    }
+}

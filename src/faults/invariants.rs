@@ -1,0 +1,187 @@
+//! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation
+//! and by `cproxy drill`.
+//!
+//! A check gives back what is wrong, in words; nothing here panics.
+
+use serde_json::Value;
+
+use crate::actors::Directory;
+use crate::runtime::State;
+
+/// How an answer in the Messages dialect ended, as its caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Whole, with this text.
+    Well(String),
+    /// With an error of this type; the text that came before it.
+    Error(String, String),
+}
+
+/// Reads a whole answer and checks promises 1 and 2: exactly one end, an error in its shape.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn whole(status: u16, body: &[u8]) -> Result<End, String> {
+    let answer: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    if status == 200 {
+        if answer["type"] != "message" || answer["role"] != "assistant" {
+            return Err("a 200 that is no message".to_owned());
+        }
+        if !answer["stop_reason"].is_string() {
+            return Err("a message without a stop_reason: truncation that looks like success".to_owned());
+        }
+        let blocks = answer["content"].as_array().ok_or("a message without content")?;
+        return Ok(End::Well(blocks.iter().filter_map(|block| block["text"].as_str()).collect()));
+    }
+    Ok(End::Error(error_type(&answer)?, String::new()))
+}
+
+/// Reads a streamed answer and checks promises 1 and 2: events in order, one end and nothing after it, and never a
+/// plain stop.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn streamed(status: u16, body: &[u8]) -> Result<End, String> {
+    if status != 200 {
+        return whole(status, body);
+    }
+    let text = std::str::from_utf8(body).map_err(|error| format!("the stream is no UTF-8: {error}"))?;
+    let mut said = String::new();
+    let mut end: Option<End> = None;
+    let (mut started, mut stopped, mut open) = (false, false, None);
+    for event in text.split("\n\n").filter(|event| !event.trim().is_empty()) {
+        let data: String =
+            event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+        if data.is_empty() {
+            continue; // a comment
+        }
+        let data: Value =
+            serde_json::from_str(&data).map_err(|error| format!("an event is no JSON: {error}"))?;
+        let kind = data["type"].as_str().ok_or("an event without a type")?;
+        if end.is_some() {
+            return Err(format!("{kind} after the end: answered twice"));
+        }
+        match kind {
+            "ping" => {}
+            "message_start" if started => {
+                return Err("two message_start: replayed after the commit".to_owned());
+            }
+            "message_start" => started = true,
+            "error" => end = Some(End::Error(error_type(&data)?, said.clone())),
+            _ if !started => return Err(format!("{kind} before message_start")),
+            "content_block_start" if open.is_some() => return Err("a block inside a block".to_owned()),
+            "content_block_start" => open = data["index"].as_u64(),
+            "content_block_delta" if open.is_none() || open != data["index"].as_u64() => {
+                return Err("a delta outside its block".to_owned());
+            }
+            "content_block_delta" => said.push_str(data["delta"]["text"].as_str().unwrap_or_default()),
+            "content_block_stop" => open = None,
+            "message_delta" => stopped = data["delta"]["stop_reason"].is_string(),
+            "message_stop" if open.is_some() || !stopped => {
+                return Err("message_stop before all was said: truncation that looks like success".to_owned());
+            }
+            "message_stop" => end = Some(End::Well(said.clone())),
+            _ => {}
+        }
+    }
+    end.ok_or_else(|| "the stream has no end: neither message_stop nor an error".to_owned())
+}
+
+/// The type of an error in Anthropic's shape.
+fn error_type(body: &Value) -> Result<String, String> {
+    let error = &body["error"];
+    match (body["type"].as_str(), error["type"].as_str(), error["message"].as_str()) {
+        (Some("error"), Some(kind), Some(_)) => Ok(kind.to_owned()),
+        _ => Err(format!("an error in no shape that a caller knows: {body}")),
+    }
+}
+
+/// What must hold at any moment: promise 5 in so far as it can be seen from outside.
+pub fn always(directory: &Directory) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (id, entry) in directory.entries.load().iter() {
+        let setup = entry.cell.setup();
+        if let Some(most) = setup.config.limits.max_concurrent
+            && entry.cell.open() > most
+        {
+            wrong.push(format!("{id}: {} leases are open, and {most} are allowed", entry.cell.open()));
+        }
+        for (bucket, level, size) in entry.cell.view(crate::runtime::clock::now()).buckets {
+            if level > size + 1e-6 {
+                wrong.push(format!("{id}: the bucket {bucket} holds {level} of {size}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// What must hold when nothing is in progress: promises 1, 5 and 9 leave nothing behind.
+pub fn at_rest(directory: &Directory) -> Vec<String> {
+    let mut wrong = always(directory);
+    if directory.requests.open() != 0 {
+        wrong.push(format!("{} requests are open, and nobody waits for one", directory.requests.open()));
+    }
+    for (id, entry) in directory.entries.load().iter() {
+        if entry.cell.open() != 0 {
+            wrong.push(format!("{id}: {} leases leaked", entry.cell.open()));
+        }
+    }
+    wrong
+}
+
+/// What must hold one quarantine after the last fault (promise 6): every actor lives.
+pub fn alive(directory: &Directory) -> Vec<String> {
+    let places = directory.places();
+    let ill = places.iter().filter(|place| place.vitals().state() != State::Running);
+    ill.map(|place| {
+        let vitals = place.vitals();
+        let reason = vitals.last_failure().unwrap_or_default();
+        format!("{} is {} ({reason})", vitals.path(), vitals.state().as_str())
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "data: {\"type\":\"message_start\",\"message\":{}}\n\n\
+        data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{}}\n\n\
+        data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"text\":\"hi\"}}\n\n\
+        data: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
+        data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n\
+        data: {\"type\":\"message_stop\"}\n\n";
+
+    const ERROR: &str = "data: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"m\"}}\n\n";
+
+    #[test]
+    fn a_good_stream_is_good_and_any_part_of_it_is_not() {
+        assert_eq!(streamed(200, GOOD.as_bytes()), Ok(End::Well("hi".into())));
+        for (at, _) in GOOD.match_indices("\n\n").take(5) {
+            assert!(streamed(200, &GOOD.as_bytes()[..at + 2]).is_err(), "cut at {at}");
+            let ended = format!("{}{ERROR}", &GOOD[..at + 2]);
+            assert!(matches!(streamed(200, ended.as_bytes()), Ok(End::Error(..))), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn what_comes_twice_or_too_late_is_seen() {
+        assert!(streamed(200, format!("{GOOD}{ERROR}").as_bytes()).is_err());
+        assert!(streamed(200, format!("{ERROR}{GOOD}").as_bytes()).is_err());
+        let start = "data: {\"type\":\"message_start\",\"message\":{}}\n\n";
+        assert!(streamed(200, format!("{start}{GOOD}").as_bytes()).is_err());
+        let silent = GOOD.replace("end_turn", "").replace("\"stop_reason\":\"\"", "\"stop_reason\":null");
+        assert!(streamed(200, silent.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_error_must_have_its_shape() {
+        let error = br#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
+        assert_eq!(whole(529, error), Ok(End::Error("overloaded_error".into(), String::new())));
+        assert!(whole(529, b"{}").is_err());
+        assert!(
+            whole(200, br#"{"type":"message","role":"assistant","content":[],"stop_reason":null}"#).is_err()
+        );
+    }
+}

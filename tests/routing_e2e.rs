@@ -1,0 +1,19 @@
+//! Routing, balancing, failover, limits, health and cancellation, seen from outside: a daemon over simulated
+//! upstreams, whose journals say which of them got which attempt.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "support/inside.rs"]
+mod inside;
+
+#[path = "routing_e2e/cancel.rs"]
+mod cancel;
+#[path = "routing_e2e/failover.rs"]
+mod failover;
+#[path = "routing_e2e/health.rs"]
+mod health;
+#[path = "routing_e2e/limits.rs"]
+mod limits;
+#[path = "routing_e2e/passing.rs"]
+mod passing;
+#[path = "routing_e2e/selection.rs"]
+mod selection;

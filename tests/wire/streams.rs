@@ -1,0 +1,235 @@
+//! Every stream of every dialect, under all that may happen to it on its way: cut at any place, with other line
+//! ends, broken off at any event. What is written for the caller keeps the grammar each time.
+
+use bytes::Bytes;
+use cproxy::dialect::anthropic::{self, StreamWriter};
+use cproxy::dialect::openai_chat::{self, Context};
+use cproxy::dialect::part::{Flow, Sink, Source};
+use cproxy::dialect::{Fault, FaultKind, Part, openai_responses, sse, table};
+
+use crate::support::grammar::{self, Summary};
+use crate::support::recordings::recordings;
+use crate::support::recut;
+
+/// A stream, and how it is read.
+pub struct Stream {
+    pub name: String,
+    pub body: Vec<u8>,
+    reader: Reader,
+    row: &'static str,
+}
+
+/// Which dialect reads it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reader {
+    Anthropic,
+    Chat,
+    Responses,
+}
+
+/// What came of a stream.
+pub struct Outcome {
+    pub parts: Vec<Part<'static>>,
+    pub result: Result<(), Fault>,
+    pub summary: Summary,
+}
+
+/// The folders of the streams, the readers, and the rows of the table.
+const FOLDERS: &[(&str, Reader, &str)] = &[
+    ("anthropic", Reader::Anthropic, "generic"),
+    ("openai_chat", Reader::Chat, "openai"),
+    ("openrouter", Reader::Chat, "openrouter"),
+    ("deepseek", Reader::Chat, "deepseek"),
+    ("groq", Reader::Chat, "groq"),
+    ("mistral", Reader::Chat, "mistral"),
+    ("llamacpp", Reader::Chat, "llamacpp"),
+    ("ollama", Reader::Chat, "ollama"),
+    ("perplexity", Reader::Chat, "perplexity"),
+    ("gemini_openai", Reader::Chat, "gemini"),
+    ("vllm", Reader::Chat, "vllm"),
+    ("openai_responses", Reader::Responses, "openai"),
+    ("lmstudio", Reader::Responses, "lmstudio"),
+];
+
+/// Parts as values, and as a stream for the caller.
+struct Tee {
+    parts: Vec<Part<'static>>,
+    writer: StreamWriter,
+}
+
+impl Sink for Tee {
+    fn part(&mut self, part: Part<'_>) {
+        self.parts.push(part.clone().into_owned());
+        self.writer.part(part);
+    }
+}
+
+pub fn streams() -> Vec<Stream> {
+    let all = FOLDERS.iter().flat_map(|&(folder, reader, row)| {
+        recordings(folder, ".sse").into_iter().map(move |(name, body)| {
+            let reader = if name.starts_with("responses_") { Reader::Responses } else { reader };
+            Stream { name: format!("{folder}/{name}"), body, reader, row }
+        })
+    });
+    all.collect()
+}
+
+impl Stream {
+    pub fn source(&self) -> Box<dyn Source> {
+        let context = Context::new(table::by_name(self.row).unwrap(), "asked");
+        match self.reader {
+            Reader::Anthropic => Box::new(anthropic::Reader::new()),
+            Reader::Chat => Box::new(openai_chat::Reader::new(context)),
+            Reader::Responses => Box::new(openai_responses::Reader::new(context)),
+        }
+    }
+
+    /// Reads the stream as it arrives in these pieces, and writes it for the caller; what is written is checked.
+    pub fn relay<'b>(&self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Outcome {
+        let mut events = sse::Reader::new();
+        let mut source = self.source();
+        let mut sink = Tee { parts: Vec::new(), writer: StreamWriter::new("asked", "msg_ours", 7) };
+        let result = (|| {
+            for piece in pieces {
+                events.push(&Bytes::copy_from_slice(piece));
+                while let Some(event) = events.next()? {
+                    if source.event(event, &mut sink)? == Flow::Done {
+                        return Ok(());
+                    }
+                }
+            }
+            if let Some(event) = events.finish()?
+                && source.event(event, &mut sink)? == Flow::Done
+            {
+                return Ok(());
+            }
+            source.end(&mut sink)
+        })();
+        if let Err(fault) = &result {
+            sink.writer.fail(fault, "req_1");
+        }
+        let summary =
+            grammar::check(&sink.writer.take()).unwrap_or_else(|what| panic!("{}: {what}", self.name));
+        assert_eq!(
+            result.is_ok(),
+            summary.ended_well,
+            "{}: an end and a failure exclude each other",
+            self.name
+        );
+        assert_eq!(result.is_err(), summary.error.is_some(), "{}", self.name);
+        Outcome { parts: sink.parts, result, summary }
+    }
+
+    /// Whether so much of the stream says that the answer is whole.
+    fn is_whole(&self, bytes: &[u8]) -> bool {
+        let text: String =
+            String::from_utf8_lossy(bytes).chars().filter(|c| !matches!(c, ' ' | '\r' | '\n')).collect();
+        let signs: &[&str] = match self.reader {
+            Reader::Anthropic => &["\"type\":\"message_stop\""],
+            Reader::Chat => &["\"finish_reason\":\"", "data:[DONE]", "failed_generation"],
+            Reader::Responses => &["\"type\":\"response.completed\"", "\"type\":\"response.incomplete\""],
+        };
+        signs.iter().any(|sign| text.contains(sign))
+    }
+}
+
+#[test]
+fn every_folder_has_a_stream_of_our_own() {
+    let streams = streams();
+    for (folder, ..) in FOLDERS.iter().filter(|(folder, ..)| *folder != "vllm") {
+        let of_folder = format!("{folder}/");
+        assert!(streams.iter().any(|stream| stream.name.starts_with(&of_folder)), "{folder}");
+    }
+    println!("{} streams", streams.len());
+}
+
+#[test]
+fn however_a_stream_is_cut_the_answer_is_the_same() {
+    let mut random = recut::random();
+    for stream in streams() {
+        let whole = stream.relay([stream.body.as_slice()]);
+        for (nth, pieces) in recut::ways(&stream.body, &mut random).into_iter().enumerate() {
+            let again = stream.relay(pieces);
+            assert_eq!(again.parts, whole.parts, "{} cut the way {nth}", stream.name);
+            assert_eq!(again.result.is_ok(), whole.result.is_ok(), "{} cut the way {nth}", stream.name);
+        }
+    }
+}
+
+#[test]
+fn line_ends_make_no_difference() {
+    let mut random = recut::random();
+    for stream in streams() {
+        let whole = stream.relay([stream.body.as_slice()]);
+        for end in ["\n", "\r\n", "\r"] {
+            let body = recut::with_line_ends(&stream.body, end);
+            assert_eq!(stream.relay([body.as_slice()]).parts, whole.parts, "{} with {end:?}", stream.name);
+            let way = recut::ways(&body, &mut random).swap_remove(1);
+            assert_eq!(stream.relay(way).parts, whole.parts, "{} with {end:?}, cut between", stream.name);
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_never_ends_well() {
+    let mut random = recut::random();
+    let mut count = 0;
+    for stream in streams() {
+        let whole = stream.relay([stream.body.as_slice()]);
+        let anywhere = recut::ways(&stream.body, &mut random);
+        let anywhere = anywhere[2..].iter().map(|way| way[0].len());
+        for end in recut::ends(&stream.body).into_iter().chain(anywhere) {
+            let cut = &stream.body[..end];
+            if stream.is_whole(cut) {
+                continue;
+            }
+            let outcome = stream.relay([cut]);
+            let Err(fault) = outcome.result else { panic!("{} cut at {end} ends well", stream.name) };
+            // Where the upstream's own error is what breaks off, the fault is that error.
+            assert!(
+                fault.kind == FaultKind::Protocol || whole.result.is_err() || fault.body.is_some(),
+                "{} cut at {end}: {fault:?}",
+                stream.name
+            );
+            assert!(outcome.summary.stop.is_none(), "{} cut at {end} gives a stop reason", stream.name);
+            // What was given is the beginning of the whole answer, but for what is open at the break.
+            assert!(
+                whole.parts.starts_with(&outcome.parts),
+                "{} cut at {end}: {:?}",
+                stream.name,
+                outcome.parts
+            );
+            count += 1;
+        }
+    }
+    println!("{count} breaks");
+}
+
+#[test]
+fn what_follows_the_end_is_of_no_interest() {
+    for stream in streams() {
+        let whole = stream.relay([stream.body.as_slice()]);
+        if whole.result.is_err() {
+            continue;
+        }
+        let again = stream.relay([stream.body.as_slice(), stream.body.as_slice()]);
+        let ends = again.parts.iter().filter(|part| matches!(part, Part::End { .. })).count();
+        assert_eq!(ends, 1, "{}", stream.name);
+    }
+}
+
+#[test]
+fn garbage_in_place_of_an_event_is_a_fault_and_never_an_end() {
+    for stream in streams() {
+        for garbage in ["data: {\"truncated\":\n\n", "data: {\"choices\":7}\n\n", "data: [1,2\n\n"] {
+            for end in recut::ends(&stream.body) {
+                let cut = &stream.body[..end];
+                if stream.is_whole(cut) || !(cut.is_empty() || cut.ends_with(b"\n\n")) {
+                    continue;
+                }
+                let outcome = stream.relay([cut, garbage.as_bytes()]);
+                assert!(outcome.result.is_err(), "{} with {garbage:?} at {end}", stream.name);
+            }
+        }
+    }
+}
