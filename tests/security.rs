@@ -9,7 +9,7 @@ mod http;
 
 use std::process::Command;
 
-use daemon::{CPROXY, Daemon};
+use daemon::{CPROXY, CLIENT_KEY, Daemon, UPSTREAM_KEY, Upstream};
 use http::ask;
 
 /// Every path of the daemon, and one that it does not have.
@@ -149,4 +149,62 @@ fn a_token_that_others_can_read_is_none() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("chmod 600"), "{said}");
     assert!(!said.contains("0123456789abcdef"), "{said}");
+}
+
+/// At the most talkative level, after requests that went well and requests that failed.
+#[test]
+fn a_key_and_a_prompt_show_nowhere_but_at_their_provider() {
+    const PROMPT: &str = "canary-of-a-prompt-5d1c";
+    let upstream = Upstream::start("");
+    let daemon = Daemon::start(&format!(
+        "{}[logging]\nlevel = \"trace\"\nfile = \"log\"\n[ledger]\nenabled = true\nfile = \"ledger.db\"\n\
+         [providers.broken]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key_env = \"{}\"\n\
+         models = [\"broken\"]\n",
+        upstream.provider("openai"),
+        daemon::KEY_VARIABLE
+    ));
+    let own = host(&daemon);
+    let headers = [("host", own.clone()), ("x-api-key", CLIENT_KEY.to_owned())];
+    let body = |model: &str, stream: bool| {
+        format!(
+            "{{\"model\":\"{model}\",\"max_tokens\":50,\"stream\":{stream},\"system\":\"{PROMPT}\",\
+             \"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}"
+        )
+    };
+    let mut answers = Vec::new();
+    for (model, status) in [("claude-haiku-4-5", 200), ("broken/x", 0), ("nobody/y", 0)] {
+        for stream in [false, true] {
+            let got = ask(&daemon.url, "POST", "/v1/messages", &headers, &body(model, stream));
+            assert!(status == 0 || got.status == status, "{model}: {}", got.body);
+            answers.push(got.head);
+            answers.push(got.body);
+        }
+    }
+    let explained = ask(&daemon.url, "POST", "/explain", &headers, &body("claude-haiku-4-5", false));
+    answers.push(explained.body);
+    for path in ["/", "/status", "/requests", "/usage", "/metrics", "/health", "/v1/models"] {
+        answers.push(ask(&daemon.url, "GET", path, &[("host", own.clone())], "").body);
+    }
+    let folder = daemon.folder().to_path_buf();
+    let config = daemon.config.clone();
+    let mut files = Vec::new();
+    // Read before the daemon's folder goes with it; what it writes at its end is in its output.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+        if entry.path().is_file() && entry.path() != config {
+            files.push((entry.path(), std::fs::read(entry.path()).unwrap()));
+        }
+    }
+    assert!(files.iter().any(|(path, text)| path.ends_with("log") && text.len() > 1000), "the log is empty");
+    assert!(files.iter().any(|(path, _)| path.to_string_lossy().contains("ledger.db")), "there is no ledger");
+    let ended = daemon.stop();
+    files.push(("stdout".into(), ended.stdout.into_bytes()));
+    files.push(("stderr".into(), ended.stderr.into_bytes()));
+    files.extend(answers.into_iter().map(|answer| ("an answer".into(), answer.into_bytes())));
+    for (place, text) in files {
+        for canary in [UPSTREAM_KEY, CLIENT_KEY, PROMPT] {
+            let held = text.windows(canary.len()).any(|window| window == canary.as_bytes());
+            assert!(!held, "{canary} is in {}: {}", place.display(), String::from_utf8_lossy(&text));
+        }
+    }
 }
