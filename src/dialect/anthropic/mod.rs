@@ -7,7 +7,6 @@
 //!   conversation is too long.
 
 pub mod error;
-pub mod overflow;
 pub mod own;
 pub mod response;
 pub mod stream;

@@ -6,7 +6,6 @@
 pub(in crate::dialect) mod arguments;
 pub(in crate::dialect) mod calls;
 pub mod error;
-mod overflow;
 mod reasoning;
 pub mod rectify;
 pub mod request;
@@ -16,5 +15,5 @@ pub(crate) mod types;
 pub(crate) mod write;
 
 pub use rectify::{Rectify, rectify};
-pub use request::{RequestError, Target, Translated, Translation, from_messages};
+pub use request::{Extra, RequestError, Target, Translated, Translation, from_messages};
 pub use stream::{Context, Reader};
