@@ -157,6 +157,7 @@ fn translation_target<'a>(
         images: can.images,
         documents: can.documents,
         rectified: learned,
+        extra: Some(&setup.config.extra),
         input_estimate: request.facts.head.estimated_tokens,
         ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
@@ -325,7 +326,7 @@ impl Reading {
             }
             Reading::Responses(_, context) => {
                 let mut sink = Whole::new(request);
-                openai_responses::response::read(body, (**context).clone(), &mut sink)?;
+                openai_responses::response::read_any(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Chat(_, context) => {
