@@ -123,11 +123,23 @@ impl Outcome {
 // === impl Refusal ===
 
 impl Refusal {
+    /// Whether it is worth coming back to: places and limits of ours come free.
+    pub fn passes_soon(&self) -> bool {
+        let why = match self {
+            Refusal::Denied(refusal) => refusal.why,
+            _ => return false,
+        };
+        matches!(why, RefusalKind::Full | RefusalKind::RateLimited)
+    }
+
     /// As a fault, if no candidate is left.
     pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
         let kind = match &self {
             Refusal::Denied(refusal) => match refusal.why {
-                RefusalKind::Embargo | RefusalKind::RateLimited => FaultKind::RateLimited,
+                RefusalKind::Embargo
+                | RefusalKind::RateLimited
+                | RefusalKind::Full
+                | RefusalKind::WaitedTooLong => FaultKind::RateLimited,
                 RefusalKind::NoKeyLeft => FaultKind::Auth,
                 _ => FaultKind::Overloaded,
             },
@@ -141,7 +153,12 @@ impl Refusal {
         };
         let mut fault = Fault::new(kind, message);
         fault.retry_after = match &self {
-            Refusal::Denied(refusal) => refusal.ready_at.map(|at| at.saturating_duration_since(now)),
+            Refusal::Denied(refusal) => match (refusal.ready_at, refusal.why) {
+                (Some(at), _) => Some(at.saturating_duration_since(now)),
+                // A place comes free with the next answer that ends.
+                (None, RefusalKind::Full | RefusalKind::WaitedTooLong) => Some(Duration::from_secs(1)),
+                (None, _) => None,
+            },
             // An actor that is behind, or comes back, does so soon.
             Refusal::Busy | Refusal::Gone => Some(Duration::from_secs(1)),
             Refusal::NoKey(_) | Refusal::Disabled => None,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -13,9 +13,9 @@ use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Auth, Provider, ProviderId};
 use crate::dialect::table::Variant;
-use crate::routing::admission::{self, Admission, Ask, Ended, Grant, Ticket, Verdict, counted_tokens};
+use crate::routing::admission::{self, Admission, Ask, Ended, Grant, KeyState, Ticket, Verdict, counted_tokens};
 use crate::routing::table::Usable;
-use crate::routing::{ErrorAverage, PeakEwma, Vital};
+use crate::routing::{ErrorAverage, Latest, PeakEwma, Vital};
 
 /// What the config makes of a provider. Replaced as a whole when the config changes.
 pub struct Setup {
@@ -56,6 +56,7 @@ pub struct ProviderCell {
 pub(super) struct Averages {
     pub(super) latency: PeakEwma,
     pub(super) errors: ErrorAverage,
+    pub(super) latest: Latest,
 }
 
 /// One whose waiting is over, and what came of it.
@@ -205,6 +206,7 @@ impl ProviderCell {
             }
             if let Some(first_output) = outcome.first_output {
                 averages.latency.observe(first_output, now);
+                averages.latest.observe(first_output);
             }
             let tokens = outcome.usage.map(|usage| counted_tokens(setup.config.kind, &usage));
             let told = admission::Outcome { ended: outcome.ended, tokens, learned: outcome.learned };
@@ -231,6 +233,17 @@ impl ProviderCell {
         vital.latency = averages.latency.get(now);
         vital.error_rate = averages.errors.rate(now);
         vital
+    }
+
+    /// The time to first output that 95 of 100 attempts do not exceed, if enough are known.
+    pub fn usual_first_output(&self) -> Option<Duration> {
+        self.averages().latest.p95()
+    }
+
+    /// A key that is of use now, for a request that needs no admission. `None` also where no key is needed.
+    pub fn any_key(&self, now: Instant) -> Option<Key> {
+        let ready = self.admission().keys(now).into_iter().find(|key| key.state == KeyState::Ready)?;
+        self.setup().keys.iter().find(|key| *key.name() == ready.name).cloned()
     }
 
     /// Open leases.

@@ -2,14 +2,15 @@
 //! its route. Begun with the request, ended once, whatever happens to it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
 use super::attempt::Committed;
+use super::cached::{Cached, FoundAnswer, Recorder};
 use super::life::Failure;
 use super::outgoing::Outgoing;
 use super::pipe::Report;
@@ -18,7 +19,7 @@ use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome};
-use crate::dialect::Fault;
+use crate::dialect::{Fault, FaultKind};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
 use crate::routing::{Candidate, Home};
@@ -31,12 +32,35 @@ pub struct Settlement {
     open: Option<OpenRequest>,
     started: Instant,
     attempts: u32,
+    noted: u32,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
     /// What the last translation left out, and what was mended on the way.
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
     ended: bool,
+}
+
+/// What the translation of a request changed in it.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    dropped: Vec<&'static str>,
+    healed: Vec<&'static str>,
+}
+
+// === impl Changed ===
+
+impl Changed {
+    /// By this translation.
+    pub fn by(outgoing: &Outgoing) -> Changed {
+        match outgoing {
+            Outgoing::Send(_, reading) => {
+                let (dropped, healed) = reading.notes();
+                Changed { dropped: dropped.to_vec(), healed: healed.to_vec() }
+            }
+            Outgoing::Answer(_) => Changed::default(),
+        }
+    }
 }
 
 // === impl Settlement ===
@@ -55,6 +79,7 @@ impl Settlement {
             open: Some(open),
             started,
             attempts: 0,
+            noted: 0,
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
@@ -67,13 +92,10 @@ impl Settlement {
         self.attempts += 1;
     }
 
-    /// The request was translated for an upstream.
-    pub fn translated(&mut self, outgoing: &Outgoing) {
-        if let Outgoing::Send(_, reading) = outgoing {
-            let (dropped, healed) = reading.notes();
-            self.dropped = dropped.to_vec();
-            healed.iter().for_each(|what| self.healed(what));
-        }
+    /// What the translation for the last attempt changed.
+    pub fn changed(&mut self, changed: Changed) {
+        self.dropped = changed.dropped;
+        changed.healed.iter().for_each(|what| self.healed(what));
     }
 
     /// Something was mended in the request.
@@ -95,9 +117,13 @@ impl Settlement {
     }
 
     /// Nobody served the request.
-    pub fn failed(&mut self, mut fault: Fault) -> Box<Failure> {
-        if self.attempts > 1 {
+    pub fn failed(mut self, mut fault: Fault) -> Box<Failure> {
+        if self.noted > 1 {
             let _ = write!(fault.message, " (tried: {})", self.route);
+            // The first words of one provider would hide the others. Those that a caller acts upon stay as they came.
+            if !matches!(fault.kind, FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength) {
+                fault.body = None;
+            }
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
         self.line(None, "failed", &Report::default(), Some(&fault));
@@ -105,7 +131,13 @@ impl Settlement {
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(mut self, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+    pub fn committed(
+        mut self,
+        candidate: &Candidate,
+        lease: Lease,
+        committed: Committed,
+        mut cache: Cached,
+    ) -> Answer {
         let request = self.request.clone();
         self.note(candidate, &"ok");
         self.remember(candidate, &lease);
@@ -117,8 +149,10 @@ impl Settlement {
             model: candidate.target.model.clone(),
             attempts: self.attempts,
         };
-        let first_output = clock::now().saturating_duration_since(self.started);
+        let first_output = clock::now().saturating_duration_since(lease.admitted_at());
+        let keeping = cache.keeping(&candidate.target);
         let same = candidate.dialect == request.dialect;
+        let request_dialect = request.dialect;
         match committed {
             Committed::Whole { headers: upstream, body, report } => {
                 let mut headers = match request.facts.head.stream {
@@ -126,8 +160,13 @@ impl Settlement {
                     false => refuse::json_headers(&request),
                 };
                 self.explain(&mut headers, &served, same.then_some(&upstream));
+                cache.explain(&mut headers);
                 self.line(Some(&served), "ok", &report, None);
-                lease.settle(well(&report, first_output, &upstream));
+                // Where nothing was streamed, the first output was not seen.
+                lease.settle(well(&report, None, &upstream));
+                if let Some(keeping) = keeping {
+                    keeping.keep(body.clone(), report.stop.as_ref());
+                }
                 Answer {
                     status: StatusCode::OK,
                     headers,
@@ -138,18 +177,51 @@ impl Settlement {
             Committed::Stream { headers: upstream, first, body, pipe, ended } => {
                 let mut headers = refuse::stream_headers(&request);
                 self.explain(&mut headers, &served, same.then_some(&upstream));
+                cache.explain(&mut headers);
                 let timeouts = lease.timeouts();
                 let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
                 let ending = self.directory.requests.ending().clone();
                 let told = served.clone();
-                let settle =
-                    Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
+                let (keeping, fit) = match keeping {
+                    Some(keeping) => (Some(keeping), Arc::new(OnceLock::new())),
+                    None => (None, Arc::default()),
+                };
+                let ended_so = fit.clone();
+                let settle = Box::new(move |ending: Ending| {
+                    if let Ending::Well(report) = &ending {
+                        let _ = ended_so.set(report.stop.clone()); // ends once
+                    }
+                    self.ended(lease, &told, first_output, &upstream, ending);
+                });
                 let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
                 let relay = if ended { relay.ended() } else { relay };
-                let body = AnswerBody::Stream(Box::pin(relay));
+                let body = match keeping {
+                    Some(keeping) => AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, fit, request_dialect))),
+                    None => AnswerBody::Stream(Box::pin(relay)),
+                };
                 Answer { status: StatusCode::OK, headers, body, served: Some(served) }
             }
         }
+    }
+
+    /// The answer was at hand.
+    pub fn cached(mut self, candidate: &Candidate, found: FoundAnswer) -> Answer {
+        let request = self.request.clone();
+        self.note(candidate, &"from the cache");
+        let served = Served {
+            provider: candidate.target.provider.clone(),
+            model: candidate.target.model.clone(),
+            attempts: self.attempts,
+        };
+        let mut headers = match request.facts.head.stream {
+            true => refuse::stream_headers(&request),
+            false => refuse::json_headers(&request),
+        };
+        self.explain(&mut headers, &served, None);
+        headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
+        headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
+        self.line(Some(&served), "cached", &Report::default(), None);
+        Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
     }
 
     /// A stream has ended.
@@ -164,7 +236,7 @@ impl Settlement {
         match ending {
             Ending::Well(report) => {
                 self.line(Some(served), "ok", &report, None);
-                lease.settle(well(&report, first_output, upstream));
+                lease.settle(well(&report, Some(first_output), upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
@@ -180,6 +252,7 @@ impl Settlement {
 
     /// Adds to the story of the request.
     pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+        self.noted += 1;
         let comma = if self.route.is_empty() { "" } else { ", " };
         let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
     }
@@ -245,11 +318,11 @@ impl Settlement {
 }
 
 /// An attempt that ended well, and what it showed.
-fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcome {
+fn well(report: &Report, first_output: Option<Duration>, upstream: &HeaderMap) -> Outcome {
     Outcome {
         ended: Ended::Well,
         usage: report.usage,
-        first_output: Some(first_output),
+        first_output,
         learned: limits::learned(upstream, clock::wall()),
     }
 }
