@@ -100,7 +100,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome });
+        // Who plans the next request must see at once that a probe came back, or that something failed.
+        let urgent = self.grant.probing || matches!(self.outcome.ended, Ended::Failed { .. });
+        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome }, urgent);
     }
 }
 

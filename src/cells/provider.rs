@@ -128,7 +128,7 @@ impl ProviderCell {
         self.waiting.store(0, Ordering::Release);
     }
 
-    /// Rung when a lease comes back while somebody waits.
+    /// Rung when a lease comes back while somebody waits, or with news.
     pub fn bell(&self) -> &Notify {
         &self.bell
     }
@@ -177,14 +177,15 @@ impl ProviderCell {
         Lease::new(self.clone(), self.setup(), grant, now)
     }
 
-    /// A lease came back. The actor settles it at its next message, or at the bell if somebody waits.
-    pub(super) fn take_back(&self, returned: Return) {
+    /// A lease came back. The actor settles it at its next message, or at the bell if that is urgent or somebody
+    /// waits.
+    pub(super) fn take_back(&self, returned: Return, urgent: bool) {
         if matches!(returned.outcome.ended, Ended::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         lock(&self.returned).push(returned);
         self.open.fetch_sub(1, Ordering::AcqRel);
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if urgent || self.waiting.load(Ordering::Acquire) > 0 {
             self.bell.notify_one();
         }
     }

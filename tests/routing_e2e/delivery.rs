@@ -14,7 +14,7 @@ async fn a_refused_field_is_mended_and_remembered() {
     let refuses = r#"strict = false
 [[rule]]
 times = 1
-answer = { fail = { status = 400, body = '{"error":{"message":"Unsupported value: ''temperature'' does not support 0.5 with this model.","type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}' } }
+answer = { fail = { status = 400, body = '''{"error":{"message":"Unsupported value: 'temperature' does not support 0.5 with this model.","type":"invalid_request_error","param":"temperature","code":"unsupported_value"}}''' } }
 "#;
     let up = upstream(&format!("{refuses}{}", says("yes"))).await;
     let daemon = Daemon::start(&provider("a", &up, OPENAI)).await;
