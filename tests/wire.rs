@@ -15,6 +15,9 @@ mod chat;
 #[path = "wire/parts.rs"]
 mod parts;
 
+#[path = "wire/prefix.rs"]
+mod prefix;
+
 #[path = "wire/responses.rs"]
 mod responses;
 

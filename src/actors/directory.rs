@@ -9,12 +9,13 @@ use arc_swap::ArcSwap;
 
 use super::config::ConfigMessage;
 use super::http_front::HttpFrontMessage;
+use super::ledger::LedgerMessage;
 use super::mcp_front::McpFrontMessage;
 use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
 use super::simulator::SimulatorMessage;
-use crate::cells::{ConfigCell, ListenerCell, ProviderCell, Requests, RoutesCell};
+use crate::cells::{ConfigCell, LedgerCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
 use crate::faults::Injector;
 use crate::routing::{Table, Vital};
@@ -27,6 +28,8 @@ pub struct Directory {
     pub root: Arc<Slot<SupervisorMessage<()>>>,
     /// The config actor.
     pub config: Arc<Slot<ConfigMessage>>,
+    /// The ledger.
+    pub ledger: Arc<Slot<LedgerMessage>>,
     /// The supervisor of the providers.
     pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
     /// The router.
@@ -39,6 +42,8 @@ pub struct Directory {
     pub simulator: Arc<Slot<SimulatorMessage>>,
     /// The config in force.
     pub config_cell: ConfigCell,
+    /// What requests leave behind.
+    pub ledger_cell: Arc<LedgerCell>,
     /// The providers that there are, by name. Written by the supervisor of the providers.
     pub entries: ArcSwap<BTreeMap<ProviderId, Arc<Entry>>>,
     /// What the router published last, with the providers in the order of the table's rows.
@@ -86,8 +91,7 @@ impl Directory {
     /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
     /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
-        let faults =
-            loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
+        let faults = loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
         let connect = match &faults {
             Some(injector) => crate::faults::wrap(connect, injector.clone()),
             None => connect,
@@ -95,11 +99,13 @@ impl Directory {
         let directory = Directory {
             root: Slot::new("root"),
             config: Slot::new("root/config"),
+            ledger: Slot::new("root/ledger"),
             providers: Slot::new("root/providers"),
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
             mcp: Slot::new("root/mcp"),
             simulator: Slot::new("root/simulator"),
+            ledger_cell: Arc::new(LedgerCell::of(&loaded.config)),
             config_cell: ConfigCell::new(loaded),
             entries: ArcSwap::default(),
             published: ArcSwap::default(),

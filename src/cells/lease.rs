@@ -134,6 +134,17 @@ impl Refusal {
         matches!(why, RefusalKind::Full | RefusalKind::RateLimited)
     }
 
+    /// A closed vocabulary for metrics and the ledger; `Display` says it in words.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Refusal::Denied(_) => "not_admitted",
+            Refusal::NoKey(_) => "no_key",
+            Refusal::Disabled => "disabled",
+            Refusal::Busy => "busy",
+            Refusal::Gone => "restarting",
+        }
+    }
+
     /// As a fault, if no candidate is left.
     pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
         let kind = match &self {

@@ -43,7 +43,9 @@ pub fn run(args: &LogsArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let Some(path) = &logging.file else {
+    // A daemon in the background has a log even where the config names none.
+    let running = || super::instance::of_this_user().into_iter().find_map(|instance| instance.log);
+    let Some(path) = &logging.file.clone().or_else(running) else {
         eprintln!(
             "cproxy: there is no log file; name one in the config ([logging] file = \"~/.local/state/cproxy/cproxy.log\"). \
              Without one the log goes to stderr of the daemon"

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ServeArgs;
 use super::run::is_cproxy;
 use super::serve::{Running, loader};
-use super::{ServeArgs, block_on};
 use crate::front::mcp;
 use crate::telemetry;
 
@@ -27,11 +27,7 @@ pub struct McpArgs {
 }
 
 /// Serves MCP over stdio until stdin ends.
-pub fn run(args: McpArgs) -> ExitCode {
-    block_on(serve(args))
-}
-
-async fn serve(args: McpArgs) -> ExitCode {
+pub async fn run(args: McpArgs) -> ExitCode {
     let serve_args = ServeArgs { config: args.config.clone(), ..ServeArgs::default() };
     let load = loader(&serve_args);
     let loaded = match load() {

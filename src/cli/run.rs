@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+use super::client::reachable;
 use super::serve::{Running, loader};
-use super::{ServeArgs, block_on, token};
+use super::{ServeArgs, token};
 use crate::telemetry;
 
 /// What `run` takes.
@@ -21,11 +22,7 @@ pub struct RunArgs {
 }
 
 /// Runs the program and gives back its exit status.
-pub fn run(args: RunArgs) -> ExitCode {
-    block_on(with_daemon(args))
-}
-
-async fn with_daemon(args: RunArgs) -> ExitCode {
+pub async fn run(args: RunArgs) -> ExitCode {
     let load = loader(&args.serve);
     let mut loaded = match load() {
         Ok(loaded) => loaded,
@@ -42,7 +39,7 @@ async fn with_daemon(args: RunArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let running_at = format!("http://{}", std::net::SocketAddr::from((host, port)));
+    let running_at = format!("http://{}", std::net::SocketAddr::from((reachable(host), port)));
     if is_cproxy(&running_at).await {
         return spawn(&args.command, &running_at, token.as_ref()).await;
     }
@@ -62,6 +59,7 @@ async fn with_daemon(args: RunArgs) -> ExitCode {
     };
     match Running::start(loaded, load, Some(listener)).await {
         Ok(running) => {
+            let _mark = running.leave_mark(&args.serve);
             let address = running.daemon().status().address;
             let code = spawn(&args.command, &address, token.as_ref()).await;
             running.stop(Duration::from_secs(5)).await;

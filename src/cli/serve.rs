@@ -7,7 +7,9 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{ServeArgs, block_on, embedded, token};
+use super::instance::{self, Instance, Mark};
+use super::terminal::{Cell, Table, Tint, colour, paint};
+use super::{ServeArgs, embedded, token};
 use crate::actors::http_front::{Seat as HttpSeat, Serve};
 use crate::actors::mcp_front::Seat as McpSeat;
 use crate::actors::tree::Hands;
@@ -19,11 +21,10 @@ use crate::runtime::Random;
 use crate::telemetry;
 
 /// Runs the daemon until it is told to stop.
-pub fn run(args: ServeArgs) -> ExitCode {
-    block_on(serve(args))
-}
-
-async fn serve(args: ServeArgs) -> ExitCode {
+pub async fn run(args: ServeArgs) -> ExitCode {
+    if args.detached.is_some() {
+        super::process::detach();
+    }
     let load = loader(&args);
     let loaded = match load() {
         Ok(loaded) => loaded,
@@ -33,6 +34,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
         }
     };
     let _logs = telemetry::logs::init(&loaded.config.logging);
+    let loaded_logs_to_file = loaded.config.logging.file.is_some();
     let address = (loaded.config.server.host, loaded.config.server.port);
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
@@ -43,7 +45,11 @@ async fn serve(args: ServeArgs) -> ExitCode {
     };
     match Running::start(loaded, load, Some(listener)).await {
         Ok(running) => {
+            let _mark = running.leave_mark(&args);
             running.announce();
+            if args.detached.is_some() && loaded_logs_to_file {
+                super::process::silence();
+            }
             running.until_stopped().await
         }
         Err(reason) => {
@@ -54,14 +60,31 @@ async fn serve(args: ServeArgs) -> ExitCode {
 }
 
 /// What to do about an address that can't be listened on.
-fn taken(address: &std::net::SocketAddr, error: &std::io::Error) -> String {
+pub fn taken(address: &std::net::SocketAddr, error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!(
-            "{address} is in use by another program. Perhaps cproxy runs already (try http://{address}/status); \
-             else choose another port with --port N, or --port 0 for a free one"
-        ),
+        std::io::ErrorKind::AddrInUse => {
+            if let Some(own) = instance::of_this_user_on(address.port()) {
+                return format!(
+                    "cproxy runs already at {} (process {}); `cproxy status` shows it, `cproxy stop` stops it, and \
+                     --port N starts another beside it",
+                    own.address, own.pid
+                );
+            }
+            let who = match instance::who_listens(address.port()) {
+                Some((pid, name)) => format!("\"{}\" (process {pid})", super::terminal::clean(&name)),
+                None => "another program".to_owned(),
+            };
+            format!(
+                "{address} is in use by {who}; stop it, or choose another port with --port N (0: any free one)"
+            )
+        }
         std::io::ErrorKind::PermissionDenied => {
             format!("no permission to listen on {address}; choose a port above 1023 with --port N")
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "{address} is no address of this machine; 127.0.0.1 is the usual one (--host, server.host)"
+            )
         }
         _ => format!("can't listen on {address}: {error}"),
     }
@@ -177,29 +200,80 @@ impl Running {
         self.tree.stop(limit).await;
     }
 
+    /// Leaves the mark by which other commands find this daemon. Without a place for it the daemon serves all the
+    /// same: it is found by its port.
+    pub fn leave_mark(&self, args: &ServeArgs) -> Option<Mark> {
+        let status = self.daemon.status();
+        let config = self.daemon.directory().config_cell.get();
+        let mut flags = args.clone();
+        flags.config = flags.config.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let instance = Instance {
+            pid: status.pid,
+            port: self.daemon.directory().listener.address()?.port(),
+            address: status.address,
+            version: status.version,
+            config: status.config.source,
+            log: config.config.logging.file.clone().or(flags.detached.take()),
+            drain_s: config.config.server.drain.as_secs(),
+            flags,
+        };
+        for other in instance::of_this_user() {
+            tracing::warn!(
+                "another cproxy runs at {} (process {}): limits and health are not shared between the two",
+                other.address,
+                other.pid
+            );
+        }
+        let folder = instance::run_folder(&Environment::of_process())?;
+        match Mark::leave(&folder, &instance) {
+            Ok(mark) => Some(mark),
+            Err(error) => {
+                tracing::warn!(
+                    "{} can't be written ({error}): `cproxy status` and `stop` need --port {}",
+                    folder.display(),
+                    instance.port
+                );
+                None
+            }
+        }
+    }
+
     /// Says where the daemon is, how its providers are, and what to paste.
     fn announce(&self) {
-        let status = self.daemon.status();
-        let mut text = format!("cproxy {} listens on {}\n\n", status.version, status.address);
-        text.push_str("providers\n");
-        let width = status.providers.iter().map(|provider| provider.name.len()).max().unwrap_or(0);
+        let (status, colour) = (self.daemon.status(), colour());
+        let mut text = format!(
+            "cproxy {} listens on {}\n\n{}\n",
+            status.version,
+            paint(&status.address, Tint::Bold, colour),
+            paint("providers", Tint::Bold, colour)
+        );
+        let config = self.daemon.directory().config_cell.get();
+        let mut table = Table::new(&[]);
         for provider in &status.providers {
-            text.push_str(&format!("  {:width$}  {:10}  {}\n", provider.name, provider.kind, provider.state));
+            let keys = config.keys.iter().find(|(id, _)| id.as_str() == provider.name).map(|(_, keys)| keys);
+            let note = match keys {
+                Some(crate::config::Keys::Missing(why)) if provider.state == "no key" => why.as_str(),
+                _ => "",
+            };
+            table.row([
+                provider.name.as_str().into(),
+                provider.kind.as_str().into(),
+                Cell::new(provider.state.as_str(), super::status::tint_of(&provider.state)),
+                Cell::new(note, Tint::Dim),
+            ]);
         }
+        text.push_str(&table.render(2, colour));
         if self.simulator.is_some() {
             text.push_str(
                 "\nNo provider can be used yet, so the embedded simulator answers. Set a key, for example\n\
-                 ANTHROPIC_API_KEY or OPENROUTER_API_KEY, and start again.\n",
+                 ANTHROPIC_API_KEY or OPENROUTER_API_KEY, and start again; or let `cproxy init` write a config.\n",
             );
         }
         for warning in &status.warnings {
-            text.push_str(&format!("\nwarning: {warning}\n"));
+            text.push_str(&format!("\n{}\n", paint(&format!("warning: {warning}"), Tint::Warn, colour)));
         }
-        text.push_str(&format!(
-            "\nClaude Code over cproxy:\n  ANTHROPIC_BASE_URL={0} claude\nother models as a tool in Claude Code:\n  \
-             claude mcp add --transport http cproxy {0}/mcp\n",
-            status.address
-        ));
+        text.push('\n');
+        text.push_str(&super::paste_lines(&status.address));
         let mut out = std::io::stdout();
         let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // nobody reads: the daemon serves all the same
     }

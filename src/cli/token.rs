@@ -10,6 +10,22 @@ use crate::config::secret::Key;
 
 /// The token of this server; `None` if it asks for none. A file that is not there is made, for its owner alone.
 pub fn of(server: &Server) -> Result<Option<Key>, String> {
+    match (read(server)?, &server.token_file) {
+        (None, Some(path)) => {
+            let at = path.display();
+            let text = make(path).map_err(|error| {
+                format!(
+                    "server.token_file = {at}: can't be made: {error}; make its folder writable or name another"
+                )
+            })?;
+            Ok(Some(Key::new("server.token_file", text)))
+        }
+        (token, _) => Ok(token),
+    }
+}
+
+/// The token of this server, if it asks for one and the file is there.
+pub fn read(server: &Server) -> Result<Option<Key>, String> {
     let Some(path) = &server.token_file else { return Ok(None) };
     let at = path.display();
     let text = match std::fs::read_to_string(path) {
@@ -17,9 +33,7 @@ pub fn of(server: &Server) -> Result<Option<Key>, String> {
             refuse_open(path)?;
             text.trim().to_owned()
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            make(path).map_err(|error| format!("server.token_file = {at}: can't be made: {error}"))?
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("server.token_file = {at}: {error}")),
     };
     if text.len() < 16 {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 /// One failed attempt: what happened, and what the upstream said of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct Fault {
     /// What happened.
     pub kind: FaultKind,

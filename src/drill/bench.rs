@@ -374,7 +374,10 @@ impl Begun {
                     Some(Err(error)) => return Err(format!("the connection broke: {error}")),
                 },
                 Incoming::Sockets(response) => {
-                    break response.chunk().await.map_err(|error| format!("the connection broke: {error:?}"))?;
+                    break response
+                        .chunk()
+                        .await
+                        .map_err(|error| format!("the connection broke: {error:?}"))?;
                 }
             }
         };

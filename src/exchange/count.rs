@@ -10,6 +10,7 @@ use super::Exchange;
 use super::answer::{Answer, AnswerBody};
 use super::outgoing::counting;
 use super::request::Request;
+use crate::routing::{Candidate, Facts, Plan};
 use crate::runtime::clock;
 
 /// How long a provider may take to count.
@@ -66,36 +67,34 @@ impl Exchange {
         let published = self.directory.published.load_full();
         let plan = self.plan(request, &published, true);
         let now = clock::now();
-        let candidates: Vec<Value> = plan
-            .candidates
-            .iter()
-            .map(|candidate| {
-                let open = published
-                    .entries
-                    .get(candidate.row)
-                    .map_or(0, |entry| entry.vital(&candidate.target.model, now).open);
-                json!({
-                    "target": candidate.target.to_string(),
-                    "dialect": candidate.dialect.as_str(),
-                    "why": candidate.why.to_string(),
-                    "open_requests": open,
-                })
-            })
-            .collect();
-        let skipped: Vec<Value> = plan
-            .skipped
-            .iter()
-            .map(
-                |skipped| json!({ "target": skipped.target.to_string(), "why_not": skipped.why.to_string() }),
-            )
-            .collect();
-        json!({
-            "model": request.facts.head.model,
-            "estimated_tokens": request.facts.head.estimated_tokens,
-            "rule": plan.rule,
-            "refused": plan.refused,
-            "candidates": candidates,
-            "skipped": skipped,
+        in_words(&plan, &request.facts, |candidate| {
+            let entry = published.entries.get(candidate.row);
+            entry.map_or(0, |entry| entry.vital(&candidate.target.model, now).open)
         })
     }
+}
+
+/// A plan for people; `open` tells how many requests a candidate has open.
+pub fn in_words(plan: &Plan, facts: &Facts, open: impl Fn(&Candidate) -> u32) -> Value {
+    let candidates = plan.candidates.iter().map(|candidate| {
+        json!({
+            "target": candidate.target.to_string(),
+            "dialect": candidate.dialect.as_str(),
+            "why": candidate.why.to_string(),
+            "open_requests": open(candidate),
+        })
+    });
+    let skipped = plan
+        .skipped
+        .iter()
+        .map(|skipped| json!({ "target": skipped.target.to_string(), "why_not": skipped.why.to_string() }));
+    json!({
+        "model": facts.head.model,
+        "estimated_tokens": facts.head.estimated_tokens,
+        "rule": plan.rule,
+        "effort": plan.effort,
+        "refused": plan.refused,
+        "candidates": candidates.collect::<Vec<_>>(),
+        "skipped": skipped.collect::<Vec<_>>(),
+    })
 }

@@ -177,14 +177,14 @@ impl<'a> Course<'a> {
     }
 
     /// Asks for a lease. Where another candidate is free nobody waits for a place.
-    async fn admit(&self, turn: Turn<'a>, tried: &[Arc<str>]) -> Result<Lease, Refusal> {
+    async fn admit(&mut self, turn: Turn<'a>, tried: &[Arc<str>]) -> Result<Lease, Refusal> {
         let others_free =
             self.ahead.iter().any(|other| !other.again && other.candidate.why.blocked.is_none());
         let wait = if others_free && !turn.again { Duration::ZERO } else { self.routing.max_wait };
         let until = self.deadline.min(clock::now() + wait);
         let before = clock::now();
         let lease = self.exchange.admit(self.request, turn.candidate, self.published, tried, until).await;
-        tracing::trace!(waited = ?clock::now().saturating_duration_since(before), "asked for a place");
+        self.settlement.waited(clock::now().saturating_duration_since(before));
         lease
     }
 
@@ -194,7 +194,7 @@ impl<'a> Course<'a> {
         let comes_back = !turn.again && !self.ahead.is_empty() && refusal.passes_soon();
         let upcoming = self.ahead.front().map(|turn| turn.candidate);
         self.say(candidate, &refusal.to_string(), upcoming);
-        self.settlement.note(candidate, &refusal);
+        self.settlement.passed_over(candidate, &refusal);
         worse(&mut self.worst, refusal.into_fault(&candidate.target, clock::now()));
         if comes_back {
             self.ahead.push_back(Turn { candidate, again: true });
@@ -208,7 +208,7 @@ impl<'a> Course<'a> {
         candidate: &'a Candidate,
         lease: Lease,
     ) -> (Option<Came<'a>>, Option<(Lease, Failed)>) {
-        self.settlement.attempting();
+        self.settlement.attempting(candidate, &lease);
         let (exchange, request, plan, deadline) = (self.exchange, self.request, self.plan, self.deadline);
         let mut first = Box::pin(exchange.attempt(request, candidate, plan, lease, deadline));
         let Some(delay) = self.hedge_after(candidate) else {
@@ -225,8 +225,7 @@ impl<'a> Course<'a> {
             return self.came(candidate, tried);
         };
         self.say(candidate, "slow", Some(other));
-        self.settlement.attempting();
-        metrics::counter!("cproxy_hedges_total").increment(1);
+        self.settlement.attempting(other, &lease);
         let mut second = Box::pin(exchange.attempt(request, other, plan, lease, deadline));
         let (first_tried, second_tried) = tokio::select! {
             biased;
@@ -236,11 +235,11 @@ impl<'a> Course<'a> {
         // The loser is dropped, which cancels it; its lease keeps what was reserved for it, since it may be billed.
         match (first_tried, second_tried) {
             (Some(tried), _) if tried.result.is_ok() => {
-                self.settlement.note(other, &"outrun");
+                self.settlement.outrun(other);
                 self.came(candidate, tried)
             }
             (_, Some(tried)) if tried.result.is_ok() => {
-                self.settlement.note(candidate, &"outrun");
+                self.settlement.outrun(candidate);
                 self.came(other, tried)
             }
             (Some(failed), _) => {
@@ -287,8 +286,7 @@ impl<'a> Course<'a> {
     /// After which time without output the next candidate is asked as well; `None`: never.
     fn hedge_after(&self, candidate: &Candidate) -> Option<Duration> {
         let hedge = self.routing.hedge;
-        let streams =
-            self.request.facts.head.stream && self.plan.after_output == AfterOutput::Error;
+        let streams = self.request.facts.head.stream && self.plan.after_output == AfterOutput::Error;
         if !hedge.enabled || !streams || self.next_free().is_none() {
             return None;
         }

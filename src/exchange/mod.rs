@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::actors::Directory;
 
 pub use answer::{Answer, AnswerBody, Served};
+pub use count::in_words;
 pub use request::{CacheWish, Credential, Front, Request, RequestId};
 
 /// Runs requests. Cheap to clone.

@@ -142,7 +142,8 @@ pub fn counting(
         Dialect::OpenAiResponses if setup.config.kind == ProviderKind::Openai => {
             let target = translation_target(request, candidate, plan, setup, &[]);
             let messages = caller::messages(request, candidate, setup).ok()?;
-            let Ok(Translation::Send(translated)) = openai_responses::from_messages(&messages, &target) else {
+            let Ok(Translation::Send(translated)) = openai_responses::from_messages(&messages, &target)
+            else {
                 return None;
             };
             ("/responses/input_tokens", counted_fields(&translated.body)?)

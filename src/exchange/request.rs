@@ -116,6 +116,19 @@ impl CacheWish {
     }
 }
 
+// === impl Front ===
+
+impl Front {
+    /// A closed vocabulary for logs, metrics and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Front::Messages => "messages",
+            Front::Mcp => "mcp",
+            Front::OpenAi => "openai",
+        }
+    }
+}
+
 // === impl RequestId ===
 
 impl RequestId {

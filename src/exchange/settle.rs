@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -18,8 +18,10 @@ use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome};
-use crate::dialect::{Fault, FaultKind};
+use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::config::{ProviderKind, Target};
+use crate::dialect::{Fault, FaultKind, Usage};
+use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
 use crate::routing::{Candidate, Home};
@@ -31,35 +33,44 @@ pub struct Settlement {
     request: Arc<Request>,
     open: Option<OpenRequest>,
     started: Instant,
+    began: SystemTime,
     attempts: u32,
     noted: u32,
+    /// What was tried, for the ledger.
+    tried: Vec<Attempt>,
+    /// The attempts that run: should the request end with them, they may have been billed.
+    running: Vec<(Attempt, Instant)>,
+    queue: Duration,
+    overhead: Option<Duration>,
+    first_output: Option<Duration>,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
     /// What the last translation left out, and what was mended on the way.
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    from_cache: bool,
     ended: bool,
 }
 
 /// What the translation of a request changed in it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Changed {
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    /// When it was done.
+    at: Instant,
 }
 
 // === impl Changed ===
 
 impl Changed {
-    /// By this translation.
-    pub fn by(outgoing: &Outgoing) -> Changed {
-        match outgoing {
-            Outgoing::Send(_, reading) => {
-                let (dropped, healed) = reading.notes();
-                Changed { dropped: dropped.to_vec(), healed: healed.to_vec() }
-            }
-            Outgoing::Answer(_) => Changed::default(),
-        }
+    /// By this translation; `None` if there is none.
+    pub fn by(outgoing: Option<&Outgoing>) -> Changed {
+        let (dropped, healed): (&[&'static str], &[&'static str]) = match outgoing {
+            Some(Outgoing::Send(_, reading)) => reading.notes(),
+            Some(Outgoing::Answer(_)) | None => (&[], &[]),
+        };
+        Changed { dropped: dropped.to_vec(), healed: healed.to_vec(), at: clock::now() }
     }
 }
 
@@ -78,24 +89,69 @@ impl Settlement {
             request: request.clone(),
             open: Some(open),
             started,
+            began: clock::wall(),
             attempts: 0,
             noted: 0,
+            tried: Vec::with_capacity(1),
+            running: Vec::with_capacity(1),
+            queue: Duration::ZERO,
+            overhead: None,
+            first_output: None,
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
+            from_cache: false,
             ended: false,
         }
     }
 
+    /// The request has waited this long for a place at a provider.
+    pub fn waited(&mut self, wait: Duration) {
+        self.queue += wait;
+    }
+
+    /// A candidate did not admit the request.
+    pub fn passed_over(&mut self, candidate: &Candidate, refusal: &Refusal) {
+        self.note(candidate, refusal);
+        if let Some(entry) = self.directory.entries.load().get(&candidate.target.provider) {
+            let kind = entry.cell.setup().config.kind;
+            let ended = ledger::Ended::NotAdmitted(refusal.as_str());
+            self.tried.push(attempt(candidate, kind, ended));
+        }
+    }
+
     /// An attempt begins.
-    pub fn attempting(&mut self) {
+    pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
         self.attempts += 1;
+        let running = attempt(candidate, lease.setup().config.kind, ledger::Ended::Left);
+        self.running.push((running, lease.admitted_at()));
+    }
+
+    /// An attempt at this target has ended.
+    fn attempted(&mut self, target: &Target, ended: ledger::Ended, usage: Option<Usage>) {
+        let is_it = |(attempt, _): &(Attempt, Instant)| {
+            attempt.provider == target.provider && attempt.model == target.model
+        };
+        if let Some(at) = self.running.iter().position(is_it) {
+            let (attempt, since) = self.running.remove(at);
+            let took = clock::now().saturating_duration_since(since);
+            self.tried.push(Attempt { ended, usage, took, ..attempt });
+        }
+    }
+
+    /// An attempt was overtaken by another and is given up. It may be billed.
+    pub fn outrun(&mut self, candidate: &Candidate) {
+        self.note(candidate, &"outrun");
+        self.attempted(&candidate.target, ledger::Ended::Left, None);
     }
 
     /// What the translation for the last attempt changed.
     pub fn changed(&mut self, changed: Changed) {
         self.dropped = changed.dropped;
         changed.healed.iter().for_each(|what| self.healed(what));
+        // Until the first attempt was ready to be sent the time was ours, but for the wait.
+        let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
+        self.overhead = Some(self.overhead.unwrap_or_else(ours));
     }
 
     /// Something was mended in the request.
@@ -109,7 +165,7 @@ impl Settlement {
     pub fn faulted(&mut self, candidate: &Candidate, lease: Lease, fault: &Fault) {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
-        metrics::counter!("cproxy_failovers_total", "reason" => fault.kind.as_str()).increment(1);
+        self.attempted(&candidate.target, ledger::Ended::Fault(fault.kind), None);
         if let Some(session) = &self.request.facts.session {
             self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
         }
@@ -121,12 +177,13 @@ impl Settlement {
         if self.noted > 1 {
             let _ = write!(fault.message, " (tried: {})", self.route);
             // The first words of one provider would hide the others. Those that a caller acts upon stay as they came.
-            if !matches!(fault.kind, FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength) {
+            if !matches!(fault.kind, FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength)
+            {
                 fault.body = None;
             }
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-        self.line(None, "failed", &Report::default(), Some(&fault));
+        self.end(ledger::Outcome::Failed, Some(&fault));
         Box::new(Failure { fault, route: std::mem::take(&mut self.route) })
     }
 
@@ -149,10 +206,13 @@ impl Settlement {
             model: candidate.target.model.clone(),
             attempts: self.attempts,
         };
-        let first_output = clock::now().saturating_duration_since(lease.admitted_at());
+        let now = clock::now();
+        self.first_output = Some(now.saturating_duration_since(self.started));
+        // The provider's own: what other attempts took before is not its fault.
+        let first_output = now.saturating_duration_since(lease.admitted_at());
         let keeping = cache.keeping(&candidate.target);
-        let same = candidate.dialect == request.dialect;
-        let request_dialect = request.dialect;
+        let dialect = request.dialect;
+        let same = candidate.dialect == dialect;
         match committed {
             Committed::Whole { headers: upstream, body, report } => {
                 let mut headers = match request.facts.head.stream {
@@ -161,7 +221,8 @@ impl Settlement {
                 };
                 self.explain(&mut headers, &served, same.then_some(&upstream));
                 cache.explain(&mut headers);
-                self.line(Some(&served), "ok", &report, None);
+                self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 // Where nothing was streamed, the first output was not seen.
                 lease.settle(well(&report, None, &upstream));
                 if let Some(keeping) = keeping {
@@ -181,22 +242,20 @@ impl Settlement {
                 let timeouts = lease.timeouts();
                 let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
                 let ending = self.directory.requests.ending().clone();
-                let told = served.clone();
-                let (keeping, fit) = match keeping {
-                    Some(keeping) => (Some(keeping), Arc::new(OnceLock::new())),
-                    None => (None, Arc::default()),
-                };
-                let ended_so = fit.clone();
+                let (target, well_ended) = (candidate.target.clone(), Arc::new(OnceLock::new()));
+                let told = well_ended.clone();
                 let settle = Box::new(move |ending: Ending| {
                     if let Ending::Well(report) = &ending {
-                        let _ = ended_so.set(report.stop.clone()); // ends once
+                        let _ = told.set(report.stop.clone()); // it ends once
                     }
-                    self.ended(lease, &told, first_output, &upstream, ending);
+                    self.ended(lease, &target, first_output, &upstream, ending);
                 });
                 let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
                 let relay = if ended { relay.ended() } else { relay };
                 let body = match keeping {
-                    Some(keeping) => AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, fit, request_dialect))),
+                    Some(keeping) => {
+                        AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, well_ended, dialect)))
+                    }
                     None => AnswerBody::Stream(Box::pin(relay)),
                 };
                 Answer { status: StatusCode::OK, headers, body, served: Some(served) }
@@ -220,7 +279,8 @@ impl Settlement {
         self.explain(&mut headers, &served, None);
         headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
         headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
-        self.line(Some(&served), "cached", &Report::default(), None);
+        self.from_cache = true;
+        self.end(ledger::Outcome::Ok, None);
         Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
     }
 
@@ -228,23 +288,26 @@ impl Settlement {
     fn ended(
         mut self,
         lease: Lease,
-        served: &Served,
+        target: &Target,
         first_output: Duration,
         upstream: &HeaderMap,
         ending: Ending,
     ) {
         match ending {
             Ending::Well(report) => {
-                self.line(Some(served), "ok", &report, None);
+                self.attempted(target, ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, Some(first_output), upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-                self.line(Some(served), "broken", &report, Some(&fault));
+                self.attempted(target, ledger::Ended::Fault(fault.kind), report.usage);
+                self.end(ledger::Outcome::Broken, Some(&fault));
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
-                self.line(Some(served), "left", &report, None);
+                self.attempted(target, ledger::Ended::Left, report.usage);
+                self.end(ledger::Outcome::Left, None);
                 lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
         }
@@ -283,37 +346,47 @@ impl Settlement {
         headers.insert("x-cproxy-route", text(&self.route));
     }
 
-    /// The request's line in the log.
-    fn line(
-        &mut self,
-        served: Option<&Served>,
-        outcome: &'static str,
-        report: &Report,
-        fault: Option<&Fault>,
-    ) {
+    /// What the request leaves behind. Its line in the log, its rows in the ledger and the metrics are made of it
+    /// by others, later.
+    fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
         self.ended = true;
-        self.open = None;
-        let usage = report.usage.unwrap_or_default();
-        tracing::info!(
-            target: "cproxy::request",
-            request = %self.request.id,
-            session = self.request.facts.session.as_deref(),
-            agent = self.request.facts.agent.as_deref(),
-            model = %self.request.facts.head.model,
-            provider = served.map(|served| served.provider.as_str()),
-            upstream_model = served.map(|served| &*served.model),
-            attempts = self.attempts,
+        while let Some((running, _)) = self.running.first() {
+            let target = Target { provider: running.provider.clone(), model: running.model.clone() };
+            self.attempted(&target, ledger::Ended::Left, None);
+        }
+        let facts = &self.request.facts;
+        self.directory.ledger_cell.record(Record {
+            id: self.request.id.0.clone(),
+            began: self.began,
+            front: self.request.front.as_str(),
+            session: facts.session.clone(),
+            agent: facts.agent.clone(),
+            model: Arc::from(&*facts.head.model),
             outcome,
-            route = self.route,
-            healed = (!self.healed.is_empty()).then(|| self.healed.join(",")),
-            fault = fault.map(|fault| fault.kind.as_str()),
-            total_ms = u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
-            input = usage.input,
-            cache_read = usage.cache_read,
-            cache_creation = usage.cache_creation,
-            output = usage.output,
-            "request"
-        );
+            fault: fault.map(|fault| fault.kind),
+            cached: self.from_cache,
+            attempts: std::mem::take(&mut self.tried),
+            route: self.route.clone(),
+            healed: std::mem::take(&mut self.healed),
+            queue: self.queue,
+            first_byte: None,
+            first_output: self.first_output,
+            total: clock::now().saturating_duration_since(self.started),
+            overhead: self.overhead,
+        });
+        self.open = None;
+    }
+}
+
+/// An attempt whose end is not known yet.
+fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> Attempt {
+    Attempt {
+        provider: candidate.target.provider.clone(),
+        kind,
+        model: candidate.target.model.clone(),
+        ended,
+        usage: None,
+        took: Duration::ZERO,
     }
 }
 
@@ -331,7 +404,7 @@ impl Drop for Settlement {
     /// The caller left before the commit point, or the request's task died.
     fn drop(&mut self) {
         if !self.ended {
-            self.line(None, "left", &Report::default(), None);
+            self.end(ledger::Outcome::Left, None);
         }
     }
 }

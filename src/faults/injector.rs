@@ -55,7 +55,12 @@ pub struct Shown {
 impl Injector {
     /// An injector without rules.
     pub fn new(seed: u64) -> Injector {
-        Injector { seed: AtomicU64::new(seed), armed: ArcSwap::default(), ids: AtomicU64::new(0), fired: AtomicU64::new(0) }
+        Injector {
+            seed: AtomicU64::new(seed),
+            armed: ArcSwap::default(),
+            ids: AtomicU64::new(0),
+            fired: AtomicU64::new(0),
+        }
     }
 
     /// Draws by another seed from now on.
@@ -134,7 +139,6 @@ impl Injector {
             self.fired.fetch_add(1, Ordering::Relaxed);
             let what = armed.rule.text.fault.clone();
             tracing::warn!(rule = armed.id, fault = what, "injected a fault");
-            metrics::counter!("cproxy_faults_injected_total", "fault" => what).increment(1);
             Some(fault)
         })
     }

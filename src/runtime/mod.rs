@@ -6,6 +6,7 @@
 mod ask;
 mod backoff;
 pub mod clock;
+pub mod current;
 mod random;
 mod slot;
 pub mod supervisor;

@@ -113,7 +113,6 @@ impl<M: Message> Address<M> {
     /// message may still be lost with the actor.
     pub fn cast(&self, message: M) -> Result<(), M> {
         if self.is_full() {
-            metrics::counter!("cproxy_messages_shed_total").increment(1);
             return Err(message);
         }
         self.queued.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,9 @@ use std::time::Duration;
 use cproxy::simulator::{self, Script};
 use serde_json::{Value, json};
 
-use crate::inside::{Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams};
+use crate::inside::{
+    Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams,
+};
 
 const ON: &str = "[cache]\nenabled = true\nttl = \"60s\"\n";
 
@@ -101,7 +103,11 @@ async fn an_answer_of_the_fallback_does_not_stand_for_the_first() {
     let daemon = Daemon::start(&in_order(&up, ON)).await;
     assert_eq!(ask(&daemon, &message("hello")).await.text(), "from b");
     let again = ask(&daemon, &message("hello")).await;
-    assert_eq!((again.text().as_str(), again.header("x-cproxy-cache")), ("from b", "HIT"), "while the first fails");
+    assert_eq!(
+        (again.text().as_str(), again.header("x-cproxy-cache")),
+        ("from b", "HIT"),
+        "while the first fails"
+    );
     assert_eq!((asked(&up[0]), asked(&up[1])), (2, 1));
     up[0].handle().set_script(Script::parse(&says("from a")).unwrap());
     assert_eq!(ask(&daemon, &message("hello")).await.text(), "from a");
@@ -176,12 +182,15 @@ async fn requests_with_tools_are_kept_only_if_asked() {
 
 #[tokio::test]
 async fn the_same_question_at_once_is_asked_once() {
-    let up = upstream("[[rule]]\nanswer = { parts = [{ text = \"yes\" }], pace = { first = \"200ms\" } }").await;
+    let up =
+        upstream("[[rule]]\nanswer = { parts = [{ text = \"yes\" }], pace = { first = \"200ms\" } }").await;
     let daemon = Arc::new(Daemon::start(&format!("{ON}{}", provider("a", &up, ""))).await);
     let mut asks = tokio::task::JoinSet::new();
     for n in 0..8 {
         let daemon = daemon.clone();
-        asks.spawn(async move { daemon.ask(&if n % 2 == 0 { message("hello") } else { streamed("hello") }).await });
+        asks.spawn(async move {
+            daemon.ask(&if n % 2 == 0 { message("hello") } else { streamed("hello") }).await
+        });
     }
     while let Some(reply) = asks.join_next().await {
         assert_eq!(reply.unwrap().text(), "yes");
@@ -191,7 +200,8 @@ async fn the_same_question_at_once_is_asked_once() {
 
 #[tokio::test]
 async fn who_waits_for_anothers_answer_asks_itself_if_that_one_leaves() {
-    let up = upstream("[[rule]]\nanswer = { parts = [{ text = \"yes\" }], pace = { first = \"200ms\" } }").await;
+    let up =
+        upstream("[[rule]]\nanswer = { parts = [{ text = \"yes\" }], pace = { first = \"200ms\" } }").await;
     let daemon = Arc::new(Daemon::start(&format!("{ON}{}", provider("a", &up, ""))).await);
     let ask = || {
         let daemon = daemon.clone();
@@ -208,7 +218,9 @@ async fn who_waits_for_anothers_answer_asks_itself_if_that_one_leaves() {
 
 #[tokio::test]
 async fn the_cache_keeps_to_its_size() {
-    let up = upstream(&format!("[[rule]]\nanswer = {{ parts = [{{ text = \"{}\" }}] }}", "word ".repeat(400))).await;
+    let up =
+        upstream(&format!("[[rule]]\nanswer = {{ parts = [{{ text = \"{}\" }}] }}", "word ".repeat(400)))
+            .await;
     let config = "[cache]\nenabled = true\nmax_size = \"64KiB\"\n".to_owned() + &provider("a", &up, "");
     let daemon = Daemon::start(&config).await;
     for n in 0..80 {

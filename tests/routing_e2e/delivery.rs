@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use cproxy::simulator::Ended;
 use serde_json::{Value, json};
 
-use crate::inside::{Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams};
+use crate::inside::{
+    Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams,
+};
 
 const OPENAI: &str = "kind = \"openai\"\nmodels = [\"claude-x\"]";
 
@@ -49,7 +51,8 @@ async fn a_json_answer_to_a_stream_is_streamed() {
     let anthropic = r#"{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"all at once"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":3,"output_tokens":2}}"#;
     let chat = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"all at once"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
     for (kind, body) in [("", anthropic), (OPENAI, chat)] {
-        let up = upstream(&format!("[[rule]]\nanswer = {{ fail = {{ status = 200, body = '{body}' }} }}")).await;
+        let up =
+            upstream(&format!("[[rule]]\nanswer = {{ fail = {{ status = 200, body = '{body}' }} }}")).await;
         let daemon = Daemon::start(&provider("a", &up, kind)).await;
         let reply = daemon.ask(&streamed("hello")).await;
         assert!(reply.ended_well(), "{reply:?}");
@@ -59,7 +62,8 @@ async fn a_json_answer_to_a_stream_is_streamed() {
     }
 }
 
-const HEDGE: &str = "[routing]\nhedge = { enabled = true, min_delay = \"50ms\", max_delay = \"150ms\", budget = 0.5 }\n";
+const HEDGE: &str =
+    "[routing]\nhedge = { enabled = true, min_delay = \"50ms\", max_delay = \"150ms\", budget = 0.5 }\n";
 
 #[tokio::test]
 async fn hedging_asks_a_second_provider_when_the_first_is_slow() {
@@ -143,11 +147,9 @@ async fn tokens_are_counted_by_the_provider_that_can() {
     assert_eq!(reply.header("x-cproxy-count"), "upstream");
     assert!(up.handle().requests()[0].has_key("sk-a"));
 
-    for rule in [
-        "answer = { fail = { status = 500 } }",
-        "answer = { fault = \"silence\" }",
-    ] {
-        let up = upstream(&format!("[[rule]]\nwhen = {{ path = \"/v1/messages/count_tokens\" }}\n{rule}")).await;
+    for rule in ["answer = { fail = { status = 500 } }", "answer = { fault = \"silence\" }"] {
+        let up =
+            upstream(&format!("[[rule]]\nwhen = {{ path = \"/v1/messages/count_tokens\" }}\n{rule}")).await;
         let daemon = Daemon::start(&provider("a", &up, "")).await;
         let counting = count(&daemon);
         tokio::pin!(counting);
@@ -163,7 +165,8 @@ async fn tokens_are_counted_by_the_provider_that_can() {
         assert!(reply.json()["input_tokens"].as_u64().unwrap() >= 1);
     }
     let up = upstream("").await;
-    let daemon = Daemon::start(&provider("a", &up, "kind = \"local\"\nmodels = [\"claude-x\"]\nauth = \"key\"")).await;
+    let daemon =
+        Daemon::start(&provider("a", &up, "kind = \"local\"\nmodels = [\"claude-x\"]\nauth = \"key\"")).await;
     assert_eq!(count(&daemon).await.header("x-cproxy-count"), "estimate");
 }
 

@@ -31,7 +31,8 @@ async fn a_breaker_opens_and_a_single_probe_closes_it() {
 
 #[tokio::test]
 async fn a_health_check_marks_a_provider_ill_and_well_again() {
-    let ill = "[[rule]]\nwhen = { path = \"/v1/models\" }\nanswer = { fail = { status = 503 } }\n".to_owned() + &says("from a");
+    let ill = "[[rule]]\nwhen = { path = \"/v1/models\" }\nanswer = { fail = { status = 503 } }\n".to_owned()
+        + &says("from a");
     let up = upstreams(&[&ill, &says("from b")]).await;
     let health = "health = { interval = \"1s\", timeout = \"1s\" }\npriority = 1";
     let config = provider("a", &up[0], health) + &provider("b", &up[1], "priority = 2");
@@ -55,7 +56,8 @@ async fn a_health_check_marks_a_provider_ill_and_well_again() {
 
 #[tokio::test]
 async fn with_everybody_ill_the_least_bad_is_asked() {
-    let ill = "[[rule]]\nwhen = { path = \"/v1/models\" }\nanswer = { fail = { status = 503 } }\n".to_owned() + &says("from a");
+    let ill = "[[rule]]\nwhen = { path = \"/v1/models\" }\nanswer = { fail = { status = 503 } }\n".to_owned()
+        + &says("from a");
     let up = upstream(&ill).await;
     let daemon = Daemon::start(&provider("a", &up, "health = { interval = \"1s\", timeout = \"1s\" }")).await;
     tokio::time::sleep(Duration::from_millis(1300)).await;

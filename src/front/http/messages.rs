@@ -37,7 +37,7 @@ pub async fn count_tokens(State(daemon): State<Shared>, request: axum::extract::
 }
 
 /// Reads a caller's request; what is wrong with it is answered here, in its dialect.
-pub async fn read(
+pub(super) async fn read(
     daemon: &Shared,
     id: &RequestId,
     parts: &Parts,

@@ -1,16 +1,19 @@
 //! `GET /metrics`: what has happened, from the ledger's cell; and how things stand, from the status.
 
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
 
+use super::Shared;
 use crate::actors::status::Status;
 use crate::cells::LedgerCell;
 use crate::telemetry::metrics::Page;
 use crate::telemetry::panics;
 
 /// The page. Gathered when it is asked for: nothing is counted twice for its sake.
-pub fn page(ledger: &LedgerCell, status: &Status) -> Response {
-    let mut response = Response::new(text(ledger, status).into());
+pub async fn page(State(daemon): State<Shared>) -> Response {
+    let text = text(&daemon.directory().ledger_cell, &daemon.status());
+    let mut response = Response::new(text.into());
     let version = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, version);
     response

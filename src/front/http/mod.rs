@@ -1,4 +1,5 @@
-//! The HTTP front: `/v1/messages` and what belongs to it, OpenAI's endpoints, `/mcp`, `/health`, `/status`.
+//! The HTTP front: `/v1/messages` and what belongs to it, OpenAI's endpoints, `/mcp`, `/health`, `/status`, and the
+//! status page.
 //!
 //! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
 //! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
@@ -8,16 +9,17 @@ mod body;
 mod faults;
 mod guard;
 mod messages;
-pub mod metrics;
+mod metrics;
 mod models;
 mod openai;
+mod page;
 mod respond;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
@@ -39,29 +41,43 @@ const MAX_HEADERS: usize = 64 << 10;
 /// What the handlers share.
 pub type Shared = Arc<Daemon>;
 
-/// All routes of the daemon.
+/// A path, and what answers there.
+type Route = (&'static str, fn() -> MethodRouter<Shared>);
+
+/// The routes of the daemon, apart from those below [`MCP`]. A test sends what must be refused to each.
+const ROUTES: &[Route] = &[
+    ("/v1/messages", || post(messages::create)),
+    ("/v1/messages/count_tokens", || post(messages::count_tokens)),
+    ("/v1/chat/completions", || post(openai::chat)),
+    ("/v1/responses", || post(openai::responses)),
+    ("/v1/models", || get(models::list)),
+    ("/v1/models/{*id}", || get(models::one)),
+    ("/health", || get(admin::health)),
+    ("/status", || get(admin::status)),
+    ("/metrics", || get(metrics::page)),
+    ("/faults", || get(faults::list).post(faults::arm).delete(faults::clear)),
+    ("/explain", || post(admin::explain)),
+    ("/page/{file}", || get(page::file)),
+    ("/api/hello", || any(admin::hello)),
+    ("/", || any(admin::root)),
+];
+
+/// Where MCP over streamable HTTP is mounted.
+const MCP: &str = "/mcp";
+
+/// Every path that the daemon answers at, as axum writes them.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(path, _)| *path).chain([MCP])
+}
+
+/// All routes of the daemon, each behind the guard. `mcp` is the service of the MCP front, for [`MCP`].
 pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     let guard = Guard::new(daemon.token());
-    let mut routes = Router::new()
-        .route("/v1/messages", post(messages::create).fallback(respond::method_not_allowed))
-        .route(
-            "/v1/messages/count_tokens",
-            post(messages::count_tokens).fallback(respond::method_not_allowed),
-        )
-        .route("/v1/chat/completions", post(openai::chat).fallback(respond::method_not_allowed))
-        .route("/v1/responses", post(openai::responses).fallback(respond::method_not_allowed))
-        .route("/v1/models", get(models::list).fallback(respond::method_not_allowed))
-        .route("/v1/models/{*id}", get(models::one).fallback(respond::method_not_allowed))
-        .route("/health", get(admin::health).fallback(respond::method_not_allowed))
-        .route("/status", get(admin::status).fallback(respond::method_not_allowed))
-        .route("/api/hello", any(admin::hello))
-        .route("/", any(admin::root))
-        .fallback(respond::no_such_path);
-    if daemon.directory().faults.is_some() {
-        let faults = get(faults::list).post(faults::arm).delete(faults::clear);
-        routes = routes.route("/faults", faults.fallback(respond::method_not_allowed));
+    let mut routes = Router::new();
+    for (path, answer) in ROUTES {
+        routes = routes.route(path, answer().fallback(respond::method_not_allowed));
     }
-    let mut routes = routes.with_state(daemon);
+    let mut routes = routes.fallback(respond::no_such_path).with_state(daemon);
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
