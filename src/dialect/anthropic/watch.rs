@@ -8,7 +8,7 @@ use super::stream::{MessageDelta, StartedMessage, cut_short, event_type, parse};
 use crate::dialect::sse::Event;
 use crate::dialect::{Fault, Stop, Usage};
 
-/// What is known of a stream so far. Content deltas aren't parsed.
+/// What is known of a stream so far. Content deltas are checked to be JSON, and not read.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     started: bool,
@@ -69,6 +69,8 @@ impl Watch {
                 Seen::Output
             }
             "content_block_delta" => {
+                // Passed on, a broken one would break the caller's own parser in the middle of its answer.
+                parse::<IgnoredAny>(event.data)?;
                 self.output = true;
                 Seen::Output
             }
