@@ -84,8 +84,7 @@ impl Directory {
     /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
     /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
-        let faults =
-            loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
+        let faults = loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
         let connect = match &faults {
             Some(injector) => crate::faults::wrap(connect, injector.clone()),
             None => connect,

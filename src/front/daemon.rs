@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::mcp;
 use crate::actors::Directory;
-use crate::actors::faults;
 use crate::actors::config::ConfigMessage;
+use crate::actors::faults;
 use crate::actors::status::Status;
 use crate::config::secret::Key;
 use crate::exchange::{Answer, Exchange, Request, RequestId};
