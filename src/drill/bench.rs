@@ -263,7 +263,8 @@ impl Bench {
         let (mut writer, input) = tokio::io::duplex(64 << 10);
         let (output, reader) = tokio::io::duplex(64 << 10);
         let daemon = Arc::new(self.running.daemon().clone());
-        let (sessions, stop) = (self.running.sessions().clone(), self.directory().listener.stop().clone());
+        let (sessions, stop) =
+            (self.running.sessions().clone(), self.directory().listener.stop().child_token());
         let server = tokio::spawn(async move {
             let _ = mcp::serve_on(daemon, sessions, input, output, stop).await; // seen by its caller as the end
         });

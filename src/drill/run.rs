@@ -237,6 +237,9 @@ impl Ground {
                 match scenario.expect {
                     _ if !TEXT.starts_with(said.as_str()) => Some(format!("words that nobody said: {said}")),
                     Expect::Served if others => Some(format!("{kind}, where another could have answered")),
+                    Expect::ServedIfStreamed if others && front == Front::Streamed => {
+                        Some(format!("{kind}, where another could have answered"))
+                    }
                     Expect::ServedOrBroken if others && front == Front::Whole => {
                         Some(format!("{kind}, where another could have answered"))
                     }
@@ -273,7 +276,7 @@ impl Ground {
 
     /// The death of one actor at each phase of a request, through each front.
     async fn deaths(&self, actor: &str, name: String) -> Result<Score, String> {
-        let mut score = Score { name, title: format!("{actor} dies"), ..Score::default() };
+        let mut score = Score { name, title: "dies at each phase of a request".into(), ..Score::default() };
         let mut slowest = [Duration::ZERO; 3];
         let bench = self.bench(scenarios::slow).await?;
         for (slowest, front) in slowest.iter_mut().zip(FRONTS) {
