@@ -52,6 +52,8 @@ pub struct Directory {
     pub listener: ListenerCell,
     /// Affinity, turns and overrides: what the router keeps beside its table.
     pub routes: RoutesCell,
+    /// Whole answers that may be given again.
+    pub answers: Arc<crate::cells::cache::AnswerCache>,
     /// Makes a provider's way to the network.
     pub connect: Connect,
     /// Open requests, and counts.
@@ -89,8 +91,7 @@ impl Directory {
     /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
     /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
-        let faults =
-            loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
+        let faults = loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
         let connect = match &faults {
             Some(injector) => crate::faults::wrap(connect, injector.clone()),
             None => connect,
@@ -109,6 +110,7 @@ impl Directory {
             entries: ArcSwap::default(),
             published: ArcSwap::default(),
             routes: RoutesCell::new(clock::now()),
+            answers: Arc::default(),
             listener,
             requests: Arc::default(),
             random: Arc::new(random),
@@ -135,6 +137,13 @@ impl Directory {
             places.push(self.simulator.clone());
         }
         places
+    }
+}
+
+impl Directory {
+    /// Whether this provider is the embedded simulator: what it serves costs nothing, whatever the model is called.
+    pub fn is_embedded(&self, provider: &ProviderId) -> bool {
+        provider.as_str() == super::simulator::NAME && self.simulator.vitals().incarnation() > 0
     }
 }
 

@@ -54,7 +54,8 @@ pub fn arm_file(directory: &Directory, faults: &config::Faults) -> Result<(), St
         return Err(format!("faults.plan = {at}: larger than {} MiB", MAX_PLAN >> 20));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("faults.plan = {at}: {error}"))?;
-    let plan = Plan::parse(&text, &known(directory)).map_err(|error| format!("faults.plan = {at}: {error}"))?;
+    let plan =
+        Plan::parse(&text, &known(directory)).map_err(|error| format!("faults.plan = {at}: {error}"))?;
     if let Some(seed) = plan.seed {
         injector.reseed(seed);
     }

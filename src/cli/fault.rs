@@ -103,8 +103,8 @@ async fn talk(args: FaultArgs) -> Result<String, String> {
     let server = loader(&serve)()?.config.server;
     let token = token::of(&server)?;
     let address = args.connect.map(|url| url.trim_end_matches('/').to_owned());
-    let address =
-        address.unwrap_or_else(|| format!("http://{}", std::net::SocketAddr::from((server.host, server.port))));
+    let address = address
+        .unwrap_or_else(|| format!("http://{}", std::net::SocketAddr::from((server.host, server.port))));
     let ask = |method, body| ask(&address, token.as_ref(), method, body);
     match args.what {
         What::Add(add) => {
@@ -114,7 +114,9 @@ async fn talk(args: FaultArgs) -> Result<String, String> {
         }
         What::List { json: true } => ask(reqwest::Method::GET, None).await.map(|told| format!("{told:#}\n")),
         What::List { json: false } => ask(reqwest::Method::GET, None).await.map(|told| table(&told)),
-        What::Clear => ask(reqwest::Method::DELETE, None).await.map(|told| format!("cleared {}\n", told["cleared"])),
+        What::Clear => {
+            ask(reqwest::Method::DELETE, None).await.map(|told| format!("cleared {}\n", told["cleared"]))
+        }
     }
 }
 
@@ -139,13 +141,16 @@ async fn ask(
         format!("no daemon answers at {address} ({}); is cproxy running?", error.without_url())
     })?;
     let status = answer.status();
-    let body = answer.bytes().await.map_err(|error| format!("the daemon broke off: {}", error.without_url()))?;
+    let body =
+        answer.bytes().await.map_err(|error| format!("the daemon broke off: {}", error.without_url()))?;
     let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     match status.as_u16() {
         200 => Ok(told),
-        404 => Err("fault injection is not enabled in the running daemon; set enabled = true under [faults] \
+        404 => {
+            Err("fault injection is not enabled in the running daemon; set enabled = true under [faults] \
                     and start it again"
-            .to_owned()),
+                .to_owned())
+        }
         _ => Err(told["error"]["message"].as_str().unwrap_or("the daemon refused").to_owned()),
     }
 }

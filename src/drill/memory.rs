@@ -42,7 +42,8 @@ impl Upstream for InMemory {
             let connection = AbortOnDropHandle::new(tokio::spawn(async move {
                 let _ = connection.await; // what is wrong with it is seen at the request, or at its body
             }));
-            let response = sender.send_request(in_origin_form(request)).await.map_err(|error| broke(&error))?;
+            let response =
+                sender.send_request(in_origin_form(request)).await.map_err(|error| broke(&error))?;
             Ok(response.map(|body| {
                 let driven = Driven { body, _connection: connection, _simulator: simulator };
                 driven.map_err(|error| broke(&error)).boxed_unsync()

@@ -55,7 +55,12 @@ pub struct Shown {
 impl Injector {
     /// An injector without rules.
     pub fn new(seed: u64) -> Injector {
-        Injector { seed: AtomicU64::new(seed), armed: ArcSwap::default(), ids: AtomicU64::new(0), fired: AtomicU64::new(0) }
+        Injector {
+            seed: AtomicU64::new(seed),
+            armed: ArcSwap::default(),
+            ids: AtomicU64::new(0),
+            fired: AtomicU64::new(0),
+        }
     }
 
     /// Draws by another seed from now on.

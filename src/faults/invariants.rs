@@ -22,7 +22,8 @@ pub enum End {
 /// # Errors
 /// What is wrong with it.
 pub fn whole(status: u16, body: &[u8]) -> Result<End, String> {
-    let answer: Value = serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let answer: Value =
+        serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
     if status == 200 {
         if answer["type"] != "message" || answer["role"] != "assistant" {
             return Err("a 200 that is no message".to_owned());
@@ -50,18 +51,22 @@ pub fn streamed(status: u16, body: &[u8]) -> Result<End, String> {
     let mut end: Option<End> = None;
     let (mut started, mut stopped, mut open) = (false, false, None);
     for event in text.split("\n\n").filter(|event| !event.trim().is_empty()) {
-        let data: String = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+        let data: String =
+            event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
         if data.is_empty() {
             continue; // a comment
         }
-        let data: Value = serde_json::from_str(&data).map_err(|error| format!("an event is no JSON: {error}"))?;
+        let data: Value =
+            serde_json::from_str(&data).map_err(|error| format!("an event is no JSON: {error}"))?;
         let kind = data["type"].as_str().ok_or("an event without a type")?;
         if end.is_some() {
             return Err(format!("{kind} after the end: answered twice"));
         }
         match kind {
             "ping" => {}
-            "message_start" if started => return Err("two message_start: replayed after the commit".to_owned()),
+            "message_start" if started => {
+                return Err("two message_start: replayed after the commit".to_owned());
+            }
             "message_start" => started = true,
             "error" => end = Some(End::Error(error_type(&data)?, said.clone())),
             _ if !started => return Err(format!("{kind} before message_start")),
@@ -175,6 +180,8 @@ mod tests {
         let error = br#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
         assert_eq!(whole(529, error), Ok(End::Error("overloaded_error".into(), String::new())));
         assert!(whole(529, b"{}").is_err());
-        assert!(whole(200, br#"{"type":"message","role":"assistant","content":[],"stop_reason":null}"#).is_err());
+        assert!(
+            whole(200, br#"{"type":"message","role":"assistant","content":[],"stop_reason":null}"#).is_err()
+        );
     }
 }

@@ -309,9 +309,9 @@ impl Rule {
         };
         // FNV-1a over the rule as written: the same rule draws the same, wherever it stands in a plan.
         let written = serde_json::to_vec(&text).unwrap_or_default();
-        let key = written
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+        let key = written.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+        });
         Ok(Rule { text, fault, target, trigger, key })
     }
 
@@ -454,7 +454,9 @@ mod tests {
 
     fn known() -> Known {
         Known {
-            actors: ["root/config", "root/providers", "root/providers/a", "root/router"].map(String::from).into(),
+            actors: ["root/config", "root/providers", "root/providers/a", "root/router"]
+                .map(String::from)
+                .into(),
             providers: vec!["a".into(), "b".into()],
         }
     }
@@ -465,7 +467,8 @@ mod tests {
 
     #[test]
     fn a_plan_is_read_from_toml_and_from_json_alike() {
-        let toml = "seed = 3\n[[rule]]\nfault = \"cut\"\ntarget = \"a/gpt-*\"\nafter_events = 4\nfor = \"2m\"\n";
+        let toml =
+            "seed = 3\n[[rule]]\nfault = \"cut\"\ntarget = \"a/gpt-*\"\nafter_events = 4\nfor = \"2m\"\n";
         let json = r#"{"seed":3,"rules":[{"fault":"cut","target":"a/gpt-*","after_events":4,"for":"2m"}]}"#;
         let plan = Plan::parse(toml, &known()).unwrap();
         assert_eq!(plan, Plan::parse(json, &known()).unwrap());

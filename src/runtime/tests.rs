@@ -314,8 +314,7 @@ async fn an_ask_ends_at_its_deadline_or_with_the_actor_whatever_becomes_of_its_r
 
 /// Asks without a pause from eight tasks while the actor is ended as fast as it comes back; none may hang.
 fn stress(asks: u64) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async move {
         let tree = tree(HARDY).await;
         let (done, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -393,8 +392,7 @@ async fn children_stop_from_the_last_to_the_first_and_stay_away() {
     let tree = tree(POLICY).await;
     let supervisor: Arc<Slot<SupervisorMessage<()>>> = Slot::new("root");
     let slots = [Slot::new("root/a"), Slot::new("root/b")];
-    let overseer =
-        Echoes(slots.iter().map(|slot| (slot.clone(), Seat::default(), POLICY, None)).collect());
+    let overseer = Echoes(slots.iter().map(|slot| (slot.clone(), Seat::default(), POLICY, None)).collect());
     let root = Supervisor::new(overseer, supervisor.clone(), Arc::new(Random::seeded(1)));
     let (_root, _) = Actor::spawn(None, root, ()).await.unwrap();
     let stopped = ask(&supervisor, clock::now() + BASE, |reply| SupervisorMessage::StopChildren(BASE, reply));

@@ -25,7 +25,10 @@ async fn a_caller_that_leaves_is_noticed_within_100_ms() {
         assert_eq!(daemon.open_at("a"), 1);
         caller.abort();
         let began = Instant::now();
-        let left = up[0].handle().wait_until(Duration::from_secs(2), |up| up.requests()[0].ended == Ended::Left).await;
+        let left = up[0]
+            .handle()
+            .wait_until(Duration::from_secs(2), |up| up.requests()[0].ended == Ended::Left)
+            .await;
         assert!(left && began.elapsed() < Duration::from_millis(100), "{script}: {:?}", began.elapsed());
         assert!(daemon.comes_to_rest(Duration::from_millis(200)).await, "{script}");
         assert_eq!(asked(&up[1]), 0, "nothing more is tried");
@@ -34,7 +37,8 @@ async fn a_caller_that_leaves_is_noticed_within_100_ms() {
 
 #[tokio::test]
 async fn a_caller_that_leaves_the_queue_makes_room() {
-    let up = upstream("[[rule]]\nanswer = { pace = { first = \"400ms\" }, parts = [{ text = \"yes\" }] }").await;
+    let up =
+        upstream("[[rule]]\nanswer = { pace = { first = \"400ms\" }, parts = [{ text = \"yes\" }] }").await;
     let config = provider("a", &up, "limits = { max_concurrent = 1, max_waiting = 1 }");
     let daemon = Arc::new(Daemon::start(&config).await);
     let ask = || {
@@ -90,7 +94,10 @@ async fn after_many_cancellations_nothing_is_left() {
     assert!(daemon.comes_to_rest(Duration::from_secs(2)).await, "requests or places are left");
     let rest = |up: &cproxy::simulator::Handle| up.open().answers == 0;
     for upstream in &up {
-        assert!(upstream.handle().wait_until(Duration::from_secs(2), rest).await, "an upstream still answers");
+        assert!(
+            upstream.handle().wait_until(Duration::from_secs(2), rest).await,
+            "an upstream still answers"
+        );
     }
     for name in ["a", "b"] {
         let entries = daemon.directory().entries.load_full();

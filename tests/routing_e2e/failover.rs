@@ -9,7 +9,9 @@ use crate::inside::{Daemon, asked, in_order, message, pass, provider, says, stre
 
 /// Two providers: the first goes by this rule and then says "from a", the second says "from b".
 async fn two(rule: &str, rest: &str) -> (Vec<cproxy::simulator::Running>, Daemon) {
-    let up = upstreams(&[&format!("{rule}\n{}", says("from a, in a few words")), &says("from b, in a few words")]).await;
+    let up =
+        upstreams(&[&format!("{rule}\n{}", says("from a, in a few words")), &says("from b, in a few words")])
+            .await;
     let daemon = Daemon::start(&in_order(&up, rest)).await;
     (up, daemon)
 }
@@ -115,8 +117,9 @@ async fn a_provider_that_is_not_there_is_moved_from() {
 /// Short deadlines for the first of two providers.
 async fn impatient(rule: &str) -> (Vec<cproxy::simulator::Running>, Daemon) {
     let up = upstreams(&[rule, &says(B)]).await;
-    let timeouts = "timeouts = { first_byte = \"300ms\", idle = \"300ms\", total = \"2s\" }\npriority = 1";
-    let config = ROUTING.to_owned() + &provider("a", &up[0], timeouts) + &provider("b", &up[1], "priority = 2");
+    let timeouts = "timeouts = { connect = \"250ms\", first_byte = \"300ms\", idle = \"300ms\", total = \"2s\" }\npriority = 1";
+    let config =
+        ROUTING.to_owned() + &provider("a", &up[0], timeouts) + &provider("b", &up[1], "priority = 2");
     let daemon = Daemon::start(&config).await;
     (up, daemon)
 }
@@ -255,7 +258,8 @@ async fn a_refused_content_is_not_carried_elsewhere() {
 
 #[tokio::test]
 async fn a_callers_fault_is_answered_in_the_upstreams_words() {
-    let (up, daemon) = two("[[rule]]\nanswer = { fail = { kind = \"bad_request\", message = \"tools.0: no\" } }", "").await;
+    let (up, daemon) =
+        two("[[rule]]\nanswer = { fail = { kind = \"bad_request\", message = \"tools.0: no\" } }", "").await;
     for _ in 0..4 {
         let reply = daemon.ask(&message("hello")).await;
         assert_eq!(reply.status, 400);
@@ -267,7 +271,10 @@ async fn a_callers_fault_is_answered_in_the_upstreams_words() {
 #[tokio::test]
 async fn a_flapping_provider_loses_nothing() {
     let (up, daemon) = two("", "").await;
-    let (well, ill) = (Script::parse(&says(A)).unwrap(), Script::parse("[[rule]]\nanswer = { fail = { status = 500 } }").unwrap());
+    let (well, ill) = (
+        Script::parse(&says(A)).unwrap(),
+        Script::parse("[[rule]]\nanswer = { fail = { status = 500 } }").unwrap(),
+    );
     for n in 0..40 {
         if n % 4 == 0 {
             up[0].handle().set_script(if n % 8 == 0 { ill.clone() } else { well.clone() });
@@ -329,7 +336,8 @@ async fn a_model_that_a_provider_does_not_know_is_asked_of_the_next_within_the_h
 #[tokio::test]
 async fn failover_crosses_dialects() {
     for body in [message("hello"), streamed("hello")] {
-        let up = upstreams(&["[[rule]]\nanswer = { fail = { status = 529 } }", &says(B), &says("from c")]).await;
+        let up =
+            upstreams(&["[[rule]]\nanswer = { fail = { status = 529 } }", &says(B), &says("from c")]).await;
         let config = "[routing]\nretry_attempts = 0\n".to_owned()
             + &provider("a", &up[0], "priority = 1")
             + &provider("b", &up[1], "kind = \"openrouter\"\npriority = 2\nmodels = [\"claude-x\"]");

@@ -15,7 +15,9 @@ async fn with_a_bad_key(fail: &str) {
     let config = provider("a", &up, "api_keys_env = [\"KEY_A\", \"KEY_A2\"]");
     let daemon = Daemon::start(&config).await;
     for n in 0..6 {
-        let reply = daemon.ask_in(&format!("session-{n}"), &if n % 2 == 0 { message("hello") } else { streamed("hello") }).await;
+        let reply = daemon
+            .ask_in(&format!("session-{n}"), &if n % 2 == 0 { message("hello") } else { streamed("hello") })
+            .await;
         assert_eq!(reply.text(), "with the other key", "{fail}: {reply:?}");
     }
     let with = |key: &str| up.handle().requests().iter().filter(|request| request.has_key(key)).count();
@@ -118,7 +120,8 @@ async fn who_finds_no_place_waits_for_one() {
 #[tokio::test]
 async fn who_finds_no_place_goes_to_the_next_provider_that_has_one() {
     let up = upstreams(&[SLOW, &says("from b")]).await;
-    let config = provider("a", &up[0], "limits = { max_concurrent = 1 }\npriority = 1") + &provider("b", &up[1], "priority = 2");
+    let config = provider("a", &up[0], "limits = { max_concurrent = 1 }\npriority = 1")
+        + &provider("b", &up[1], "priority = 2");
     let daemon = Arc::new(Daemon::start(&config).await);
     let began = Instant::now();
     let replies = at_once(&daemon, 4).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::inside::{CALLER_KEY, Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams};
+use crate::inside::{
+    CALLER_KEY, Daemon, Reply, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams,
+};
 
 /// JSON as nobody's serializer writes it.
 const ODD: &str = "{ \"max_tokens\" : 64,\"stream\":STREAM,\n\t\"model\"  :\"claude-x\", \"unknown_field\": [1.0,2e3, \
@@ -37,7 +39,8 @@ async fn requests_and_answers_of_the_same_dialect_pass_byte_for_byte() {
 #[tokio::test]
 async fn only_the_name_of_the_model_is_put_in_place() {
     let up = upstream("strict = false").await;
-    let config = provider("a", &up, "models = [\"real-name\"]") + "[models]\n\"claude-x\" = \"a/real-name\"\n";
+    let config =
+        provider("a", &up, "models = [\"real-name\"]") + "[models]\n\"claude-x\" = \"a/real-name\"\n";
     let daemon = Daemon::start(&config).await;
     let body = ODD.replace("STREAM", "false");
     Reply::read(daemon.request(body.clone())).await;
@@ -47,15 +50,31 @@ async fn only_the_name_of_the_model_is_put_in_place() {
 
 #[tokio::test]
 async fn a_key_reaches_only_its_own_provider() {
-    let up = upstreams(&["[[rule]]\nanswer = { fail = { status = 529 } }", "[[rule]]\nanswer = { fail = { status = 529 } }", &says("from c")]).await;
+    let up = upstreams(&[
+        "[[rule]]\nanswer = { fail = { status = 529 } }",
+        "[[rule]]\nanswer = { fail = { status = 529 } }",
+        &says("from c"),
+    ])
+    .await;
     let config = "[routing]\nretry_attempts = 0\n".to_owned()
         + &provider("a", &up[0], "priority = 1")
         + &provider("b", &up[1], "priority = 2\nkind = \"openrouter\"\nmodels = [\"claude-x\"]")
         + &provider("c", &up[2], "priority = 3\nauth = \"caller\"");
     let daemon = Daemon::start(&config).await;
-    let request = daemon.request(message("hello").to_string()).header("authorization", "Bearer sk-oauth-of-caller");
+    let request =
+        daemon.request(message("hello").to_string()).header("authorization", "Bearer sk-oauth-of-caller");
     assert_eq!(Reply::read(request).await.text(), "from c");
-    let seen = |n: usize| format!("{:?}", up[n].handle().requests()[0].headers.iter().map(|(name, value)| (name.clone(), value.as_bytes().to_vec())).map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(&value))).collect::<Vec<_>>());
+    let seen = |n: usize| {
+        format!(
+            "{:?}",
+            up[n].handle().requests()[0]
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_bytes().to_vec()))
+                .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(&value)))
+                .collect::<Vec<_>>()
+        )
+    };
     assert!(seen(0).contains("x-api-key: sk-a\""), "{}", seen(0));
     assert!(seen(1).contains("authorization: Bearer sk-b\""), "{}", seen(1));
     for n in 0..2 {
@@ -82,7 +101,8 @@ async fn a_caller_that_waits_long_gets_headers_and_signs_of_life_and_then_its_an
     let response = tokio::spawn(request.send());
     assert!(up[0].handle().wait_until(Duration::from_secs(2), |up| !up.requests().is_empty()).await);
     pass(Duration::from_secs(11)).await;
-    let mut response = tokio::time::timeout(Duration::from_secs(2), response).await.unwrap().unwrap().unwrap();
+    let mut response =
+        tokio::time::timeout(Duration::from_secs(2), response).await.unwrap().unwrap().unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream"));
     let first = response.chunk().await.unwrap().unwrap();

@@ -2,12 +2,15 @@
 
 use serde_json::json;
 
-use crate::inside::{Daemon, Reply, asked, in_order, message, provider, says, side_by_side, streamed, upstreams};
+use crate::inside::{
+    Daemon, Reply, asked, in_order, message, provider, says, side_by_side, streamed, upstreams,
+};
 
 #[tokio::test]
 async fn routing_finds_the_provider_that_lists_the_model() {
     let up = upstreams(&[&says("from a"), &says("from b")]).await;
-    let config = provider("a", &up[0], "models = [\"claude-x\"]") + &provider("b", &up[1], "models = [\"glm-*\"]");
+    let config =
+        provider("a", &up[0], "models = [\"claude-x\"]") + &provider("b", &up[1], "models = [\"glm-*\"]");
     let daemon = Daemon::start(&config).await;
     let mut body = message("hello");
     assert_eq!(daemon.ask(&body).await.text(), "from a");

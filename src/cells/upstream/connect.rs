@@ -109,7 +109,8 @@ impl Connector {
         let host = self.authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(|error| not_connected(&error))?;
         let tls = TlsConnector::from(self.tls().await?);
-        let tls = tls.connect(name, tcp.into_inner()).await.map_err(|error| not_connected(&in_full(&error)))?;
+        let tls =
+            tls.connect(name, tcp.into_inner()).await.map_err(|error| not_connected(&in_full(&error)))?;
         let speaks_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let transport: Box<dyn Transport> = Box::new(TokioIo::new(tls));
         if speaks_http2 { http2(transport).await } else { http1(transport).await }

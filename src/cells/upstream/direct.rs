@@ -92,7 +92,8 @@ impl Direct {
 /// connection without a word in answer, as it does when its idle time ends in the moment in which a request comes.
 fn was_closed_before(error: &TrySendError<Request<Outgoing>>) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    let cause = std::error::Error::source(error.error()).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let cause =
+        std::error::Error::source(error.error()).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     error.message().is_some()
         || error.error().is_incomplete_message()
         || cause.is_some_and(|cause| matches!(cause.kind(), BrokenPipe | ConnectionReset))

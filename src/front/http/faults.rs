@@ -34,11 +34,8 @@ pub async fn clear(State(daemon): State<Shared>) -> Response {
 fn answer(result: Result<serde_json::Value, String>) -> Response {
     match result {
         Ok(value) => respond::json(&value),
-        Err(reason) => respond::failure(
-            &RequestId::new(),
-            StatusCode::BAD_REQUEST,
-            "invalid_request_error",
-            &reason,
-        ),
+        Err(reason) => {
+            respond::failure(&RequestId::new(), StatusCode::BAD_REQUEST, "invalid_request_error", &reason)
+        }
     }
 }
