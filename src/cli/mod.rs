@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod config;
 mod doctor;
+mod drill;
 mod embedded;
 mod explain;
 mod fault;
@@ -111,6 +112,8 @@ enum Command {
         #[command(subcommand)]
         what: service::ServiceCommand,
     },
+    /// Play outages on simulated providers, and see what they would do to you.
+    Drill(drill::DrillArgs),
     /// Inject faults into the running daemon, list them, or clear them ([faults] enabled = true)
     Fault(fault::FaultArgs),
     /// Run the embedded upstream by itself: it speaks the vendors' dialects from a script
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
         Some(Command::Import { from }) => import::run(from),
         Some(Command::Doctor(args)) => block_on(doctor::run(args)),
         Some(Command::Service { what }) => service::run(what),
+        Some(Command::Drill(args)) => drill::run(args),
         Some(Command::Fault(args)) => block_on(fault::run(args)),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
         Some(Command::Completions { shell }) => completions(shell),
@@ -213,7 +217,15 @@ impl ServeArgs {
 
 /// Runs a future on a runtime of its own.
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+    let mut builder = match workers() {
+        0 => tokio::runtime::Builder::new_current_thread(),
+        n => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(n);
+            builder
+        }
+    };
+    match builder.enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(future);
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -228,5 +240,8 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
 
 /// Worker threads: two suffice for one user's machine, and keep a request's hops close together.
 fn workers() -> usize {
+    if let Some(n) = std::env::var("BENCH_WORKERS").ok().and_then(|n| n.parse().ok()) {
+        return n;
+    }
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2)
 }

@@ -68,6 +68,8 @@ pub struct Answered {
     pub headers: HeaderMap,
     /// How it ended; an error if that is no end that a caller may see.
     pub end: Result<End, String>,
+    /// The body, as it came.
+    pub body: Bytes,
     /// From the start to the first piece of the body.
     pub first: Duration,
     /// From the start to the end.
@@ -232,6 +234,7 @@ impl Bench {
             Err(reason) => Answered {
                 status: 0,
                 headers: HeaderMap::new(),
+                body: Bytes::new(),
                 end: Err(format!("not answered: {reason}")),
                 first: clock::now() - began,
                 total: clock::now() - began,
@@ -417,8 +420,8 @@ impl Begun {
             }
         };
         let total = clock::now() - self.began;
-        let Begun { status, headers, first, .. } = self;
-        Answered { status, headers, end, first: first.unwrap_or(total), total }
+        let Begun { status, headers, bytes, first, .. } = self;
+        Answered { status, headers, body: bytes.freeze(), end, first: first.unwrap_or(total), total }
     }
 }
 

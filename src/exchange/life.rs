@@ -100,6 +100,9 @@ impl Exchange {
         if let Some(reason) = &plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
         }
+        if let Err(over) = settlement.reserve(&plan) {
+            return Err(settlement.failed(over));
+        }
 
         let mut worst: Option<Fault> = None;
         let mut too_small: Option<&Candidate> = None;

@@ -16,14 +16,15 @@ use super::pipe::Report;
 use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
+use super::spend;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
 use crate::config::ProviderKind;
 use crate::dialect::{Fault, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
-use crate::routing::{Candidate, Home};
+use crate::routing::{Candidate, Home, Plan};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -38,6 +39,8 @@ pub struct Settlement {
     tried: Vec<Attempt>,
     /// The attempt that runs: should the request end with it, it may have been billed.
     running: Option<(Attempt, Instant)>,
+    /// What is set apart of the budgets.
+    reserved: Option<Reservation>,
     queue: Duration,
     overhead: Option<Duration>,
     first_output: Option<Duration>,
@@ -68,6 +71,7 @@ impl Settlement {
             attempts: 0,
             tried: Vec::with_capacity(1),
             running: None,
+            reserved: None,
             queue: Duration::ZERO,
             overhead: None,
             first_output: None,
@@ -76,6 +80,12 @@ impl Settlement {
             healed: Vec::new(),
             ended: false,
         }
+    }
+
+    /// Sets apart what the request may cost, or says which budget forbids it.
+    pub fn reserve(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.reserved = spend::reserve(&self.directory, &self.request, plan)?;
+        Ok(())
     }
 
     /// The request has waited this long for a place at a provider.
@@ -96,7 +106,11 @@ impl Settlement {
     /// An attempt begins.
     pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
         self.attempts += 1;
-        let running = attempt(candidate, lease.setup().config.kind, ledger::Ended::Left);
+        let kind = match self.directory.is_embedded(&candidate.target.provider) {
+            true => ProviderKind::Local, // it costs nothing, whatever the model is called
+            false => lease.setup().config.kind,
+        };
+        let running = attempt(candidate, kind, ledger::Ended::Left);
         self.running = Some((running, lease.admitted_at()));
     }
 
@@ -259,7 +273,7 @@ impl Settlement {
     fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
         self.ended = true;
         let facts = &self.request.facts;
-        self.directory.ledger_cell.record(Record {
+        let record = Record {
             id: self.request.id.0.clone(),
             began: self.began,
             front: self.request.front.as_str(),
@@ -277,7 +291,11 @@ impl Settlement {
             first_output: self.first_output,
             total: clock::now().saturating_duration_since(self.started),
             overhead: self.overhead,
-        });
+        };
+        if let Some(reserved) = self.reserved.take() {
+            reserved.settle(self.directory.ledger_cell.cost(&record));
+        }
+        self.directory.ledger_cell.record(record);
         self.open = None;
     }
 }

@@ -112,7 +112,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
 }
 
 /// The text of a free-text tool's call.
-fn free_text(arguments: &str) -> String {
+pub(crate) fn free_text(arguments: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Input {
         input: String,

@@ -301,7 +301,10 @@ pub(crate) fn choose<'a>(raw: &'a RawValue, tools: &mut Vec<Tool<'a>>) -> Result
                 tools.retain(|tool| names.contains(&tool.name.as_ref()));
                 return mode(allowed.mode.as_deref().unwrap_or("auto")).ok_or_else(wrong);
             }
-            let name = object.named().ok_or_else(wrong)?.to_owned();
+            let Some(name) = object.named().map(str::to_owned) else {
+                // A tool that OpenAI runs.
+                return object.kind.is_some().then_some(Choice::Auto).ok_or_else(wrong);
+            };
             if !tools.iter().any(|tool| tool.name == name) {
                 return Err(wrong());
             }
