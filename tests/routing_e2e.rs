@@ -5,8 +5,12 @@
 #[path = "support/inside.rs"]
 mod inside;
 
+#[path = "routing_e2e/cache.rs"]
+mod cache;
 #[path = "routing_e2e/cancel.rs"]
 mod cancel;
+#[path = "routing_e2e/delivery.rs"]
+mod delivery;
 #[path = "routing_e2e/failover.rs"]
 mod failover;
 #[path = "routing_e2e/health.rs"]

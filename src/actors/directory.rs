@@ -52,6 +52,8 @@ pub struct Directory {
     pub listener: ListenerCell,
     /// Affinity, turns and overrides: what the router keeps beside its table.
     pub routes: RoutesCell,
+    /// Whole answers that may be given again.
+    pub answers: Arc<crate::cells::cache::AnswerCache>,
     /// Makes a provider's way to the network.
     pub connect: Connect,
     /// Open requests, and counts.
@@ -108,6 +110,7 @@ impl Directory {
             entries: ArcSwap::default(),
             published: ArcSwap::default(),
             routes: RoutesCell::new(clock::now()),
+            answers: Arc::default(),
             listener,
             requests: Arc::default(),
             random: Arc::new(random),

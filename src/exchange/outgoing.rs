@@ -107,7 +107,7 @@ pub fn outgoing(
     *message.uri_mut() = uri.parse().map_err(|error| {
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
-    *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    *message.headers_mut() = headers(request, plan, setup, lease.key(), candidate.dialect)?;
     if lease.upstream().is_curious() {
         let model = candidate.target.model.clone();
         message.extensions_mut().insert(About { model, session: request.facts.session.clone() });
@@ -123,6 +123,56 @@ fn path(dialect: Dialect) -> Cow<'static, str> {
         Dialect::OpenAiResponses => "/responses",
         Dialect::Gemini => "/v1beta/models", // and the model: each request has a path of its own
     })
+}
+
+/// The request that has a candidate count the input tokens of `request`; `None` where it can't. Sources: Anthropic
+/// API reference, "Count tokens in a Message"; OpenAI API reference, "Get input token counts".
+pub fn counting(
+    request: &Request,
+    candidate: &Candidate,
+    plan: &Plan,
+    setup: &Setup,
+    key: Option<&Key>,
+) -> Option<http::Request<Bytes>> {
+    let (path, body) = match candidate.dialect {
+        Dialect::Anthropic if request.dialect == Dialect::Anthropic => {
+            ("/v1/messages/count_tokens", pass_through(request, candidate))
+        }
+        // Others than OpenAI speak Responses without this.
+        Dialect::OpenAiResponses if setup.config.kind == ProviderKind::Openai => {
+            let target = translation_target(request, candidate, plan, setup, &[]);
+            let messages = caller::messages(request, candidate, setup).ok()?;
+            let Ok(Translation::Send(translated)) = openai_responses::from_messages(&messages, &target)
+            else {
+                return None;
+            };
+            ("/responses/input_tokens", counted_fields(&translated.body)?)
+        }
+        _ => return None,
+    };
+    let mut message = http::Request::new(body);
+    *message.method_mut() = Method::POST;
+    *message.uri_mut() = format!("{}{path}", setup.base_url).parse().ok()?;
+    *message.headers_mut() = headers(request, plan, setup, key, candidate.dialect).ok()?;
+    Some(message)
+}
+
+/// The fields of a Responses request that count as input; the endpoint takes no others.
+fn counted_fields(body: &[u8]) -> Option<Bytes> {
+    const COUNTED: [&str; 8] = [
+        "model",
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "reasoning",
+        "text",
+    ];
+    let mut fields: std::collections::BTreeMap<String, &serde_json::value::RawValue> =
+        serde_json::from_slice(body).ok()?;
+    fields.retain(|name, _| COUNTED.contains(&&**name));
+    serde_json::to_vec(&fields).ok().map(Bytes::from)
 }
 
 /// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
@@ -164,8 +214,13 @@ fn translation_target<'a>(
 }
 
 /// The headers: the caller's protocol headers towards its own dialect only, and one credential.
-fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
-    let setup = lease.setup();
+fn headers(
+    request: &Request,
+    plan: &Plan,
+    setup: &Setup,
+    key: Option<&Key>,
+    dialect: Dialect,
+) -> Result<HeaderMap, Fault> {
     let mut headers = if dialect == request.dialect { request.headers.clone() } else { HeaderMap::new() };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if request.facts.head.stream { "text/event-stream" } else { "application/json" };
@@ -196,7 +251,7 @@ fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> R
             }
         }
         Auth::Key => {
-            if let Some(key) = lease.key() {
+            if let Some(key) = key {
                 match dialect {
                     Dialect::Anthropic => headers.insert("x-api-key", sensitive(key, "")?),
                     Dialect::Gemini => headers.insert("x-goog-api-key", sensitive(key, "")?),

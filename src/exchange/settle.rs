@@ -2,14 +2,15 @@
 //! its route. Begun with the request, ended once, whatever happens to it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
 use super::attempt::Committed;
+use super::cached::{Cached, FoundAnswer, Recorder};
 use super::life::Failure;
 use super::outgoing::Outgoing;
 use super::pipe::Report;
@@ -19,8 +20,8 @@ use super::request::Request;
 use super::spend;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
-use crate::config::ProviderKind;
-use crate::dialect::{Fault, Usage};
+use crate::config::{ProviderKind, Target};
+use crate::dialect::{Fault, FaultKind, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
@@ -35,10 +36,11 @@ pub struct Settlement {
     started: Instant,
     began: SystemTime,
     attempts: u32,
+    noted: u32,
     /// What was tried, for the ledger.
     tried: Vec<Attempt>,
-    /// The attempt that runs: should the request end with it, it may have been billed.
-    running: Option<(Attempt, Instant)>,
+    /// The attempts that run: should the request end with them, they may have been billed.
+    running: Vec<(Attempt, Instant)>,
     /// What is set apart of the budgets.
     reserved: Option<Reservation>,
     queue: Duration,
@@ -49,7 +51,30 @@ pub struct Settlement {
     /// What the last translation left out, and what was mended on the way.
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    from_cache: bool,
     ended: bool,
+}
+
+/// What the translation of a request changed in it.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    dropped: Vec<&'static str>,
+    healed: Vec<&'static str>,
+    /// When it was done.
+    at: Instant,
+}
+
+// === impl Changed ===
+
+impl Changed {
+    /// By this translation; `None` if there is none.
+    pub fn by(outgoing: Option<&Outgoing>) -> Changed {
+        let (dropped, healed): (&[&'static str], &[&'static str]) = match outgoing {
+            Some(Outgoing::Send(_, reading)) => reading.notes(),
+            Some(Outgoing::Answer(_)) | None => (&[], &[]),
+        };
+        Changed { dropped: dropped.to_vec(), healed: healed.to_vec(), at: clock::now() }
+    }
 }
 
 // === impl Settlement ===
@@ -69,8 +94,9 @@ impl Settlement {
             started,
             began: clock::wall(),
             attempts: 0,
+            noted: 0,
             tried: Vec::with_capacity(1),
-            running: None,
+            running: Vec::with_capacity(1),
             reserved: None,
             queue: Duration::ZERO,
             overhead: None,
@@ -78,6 +104,7 @@ impl Settlement {
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
+            from_cache: false,
             ended: false,
         }
     }
@@ -111,30 +138,34 @@ impl Settlement {
             false => lease.setup().config.kind,
         };
         let running = attempt(candidate, kind, ledger::Ended::Left);
-        self.running = Some((running, lease.admitted_at()));
+        self.running.push((running, lease.admitted_at()));
     }
 
-    /// The first attempt is about to be sent: until here the time was ours, but for the wait.
-    pub fn sending(&mut self) {
-        let ours = || clock::now().saturating_duration_since(self.started).saturating_sub(self.queue);
-        self.overhead = Some(self.overhead.unwrap_or_else(ours));
-    }
-
-    /// The attempt that runs has ended.
-    fn attempted(&mut self, ended: ledger::Ended, usage: Option<Usage>) {
-        if let Some((attempt, since)) = self.running.take() {
+    /// An attempt at this target has ended.
+    fn attempted(&mut self, target: &Target, ended: ledger::Ended, usage: Option<Usage>) {
+        let is_it = |(attempt, _): &(Attempt, Instant)| {
+            attempt.provider == target.provider && attempt.model == target.model
+        };
+        if let Some(at) = self.running.iter().position(is_it) {
+            let (attempt, since) = self.running.remove(at);
             let took = clock::now().saturating_duration_since(since);
             self.tried.push(Attempt { ended, usage, took, ..attempt });
         }
     }
 
-    /// The request was translated for an upstream.
-    pub fn translated(&mut self, outgoing: &Outgoing) {
-        if let Outgoing::Send(_, reading) = outgoing {
-            let (dropped, healed) = reading.notes();
-            self.dropped = dropped.to_vec();
-            healed.iter().for_each(|what| self.healed(what));
-        }
+    /// An attempt was overtaken by another and is given up. It may be billed.
+    pub fn outrun(&mut self, candidate: &Candidate) {
+        self.note(candidate, &"outrun");
+        self.attempted(&candidate.target, ledger::Ended::Left, None);
+    }
+
+    /// What the translation for the last attempt changed.
+    pub fn changed(&mut self, changed: Changed) {
+        self.dropped = changed.dropped;
+        changed.healed.iter().for_each(|what| self.healed(what));
+        // Until the first attempt was ready to be sent the time was ours, but for the wait.
+        let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
+        self.overhead = Some(self.overhead.unwrap_or_else(ours));
     }
 
     /// Something was mended in the request.
@@ -148,7 +179,7 @@ impl Settlement {
     pub fn faulted(&mut self, candidate: &Candidate, lease: Lease, fault: &Fault) {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
-        self.attempted(ledger::Ended::Fault(fault.kind), None);
+        self.attempted(&candidate.target, ledger::Ended::Fault(fault.kind), None);
         if let Some(session) = &self.request.facts.session {
             self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
         }
@@ -156,9 +187,14 @@ impl Settlement {
     }
 
     /// Nobody served the request.
-    pub fn failed(&mut self, mut fault: Fault) -> Box<Failure> {
-        if self.attempts > 1 {
+    pub fn failed(mut self, mut fault: Fault) -> Box<Failure> {
+        if self.noted > 1 {
             let _ = write!(fault.message, " (tried: {})", self.route);
+            // The first words of one provider would hide the others. Those that a caller acts upon stay as they came.
+            if !matches!(fault.kind, FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength)
+            {
+                fault.body = None;
+            }
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
         self.end(ledger::Outcome::Failed, Some(&fault));
@@ -166,7 +202,13 @@ impl Settlement {
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(mut self, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+    pub fn committed(
+        mut self,
+        candidate: &Candidate,
+        lease: Lease,
+        committed: Committed,
+        mut cache: Cached,
+    ) -> Answer {
         let request = self.request.clone();
         self.note(candidate, &"ok");
         self.remember(candidate, &lease);
@@ -178,9 +220,13 @@ impl Settlement {
             model: candidate.target.model.clone(),
             attempts: self.attempts,
         };
-        let first_output = clock::now().saturating_duration_since(self.started);
-        self.first_output = Some(first_output);
-        let same = candidate.dialect == request.dialect;
+        let now = clock::now();
+        self.first_output = Some(now.saturating_duration_since(self.started));
+        // The provider's own: what other attempts took before is not its fault.
+        let first_output = now.saturating_duration_since(lease.admitted_at());
+        let keeping = cache.keeping(&candidate.target);
+        let dialect = request.dialect;
+        let same = candidate.dialect == dialect;
         match committed {
             Committed::Whole { headers: upstream, body, report } => {
                 let mut headers = match request.facts.head.stream {
@@ -188,9 +234,14 @@ impl Settlement {
                     false => refuse::json_headers(&request),
                 };
                 self.explain(&mut headers, &served, same.then_some(&upstream));
-                self.attempted(ledger::Ended::Ok, report.usage);
+                cache.explain(&mut headers);
+                self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
                 self.end(ledger::Outcome::Ok, None);
-                lease.settle(well(&report, first_output, &upstream));
+                // Where nothing was streamed, the first output was not seen.
+                lease.settle(well(&report, None, &upstream));
+                if let Some(keeping) = keeping {
+                    keeping.keep(body.clone(), report.stop.as_ref());
+                }
                 Answer {
                     status: StatusCode::OK,
                     headers,
@@ -201,35 +252,75 @@ impl Settlement {
             Committed::Stream { headers: upstream, first, body, pipe, ended } => {
                 let mut headers = refuse::stream_headers(&request);
                 self.explain(&mut headers, &served, same.then_some(&upstream));
+                cache.explain(&mut headers);
                 let timeouts = lease.timeouts();
                 let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
                 let ending = self.directory.requests.ending().clone();
-                let settle =
-                    Box::new(move |ending: Ending| self.ended(lease, first_output, &upstream, ending));
+                let (target, well_ended) = (candidate.target.clone(), Arc::new(OnceLock::new()));
+                let told = well_ended.clone();
+                let settle = Box::new(move |ending: Ending| {
+                    if let Ending::Well(report) = &ending {
+                        let _ = told.set(report.stop.clone()); // it ends once
+                    }
+                    self.ended(lease, &target, first_output, &upstream, ending);
+                });
                 let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
                 let relay = if ended { relay.ended() } else { relay };
-                let body = AnswerBody::Stream(Box::pin(relay));
+                let body = match keeping {
+                    Some(keeping) => {
+                        AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, well_ended, dialect)))
+                    }
+                    None => AnswerBody::Stream(Box::pin(relay)),
+                };
                 Answer { status: StatusCode::OK, headers, body, served: Some(served) }
             }
         }
     }
 
+    /// The answer was at hand.
+    pub fn cached(mut self, candidate: &Candidate, found: FoundAnswer) -> Answer {
+        let request = self.request.clone();
+        self.note(candidate, &"from the cache");
+        let served = Served {
+            provider: candidate.target.provider.clone(),
+            model: candidate.target.model.clone(),
+            attempts: self.attempts,
+        };
+        let mut headers = match request.facts.head.stream {
+            true => refuse::stream_headers(&request),
+            false => refuse::json_headers(&request),
+        };
+        self.explain(&mut headers, &served, None);
+        headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
+        headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
+        self.from_cache = true;
+        self.end(ledger::Outcome::Ok, None);
+        Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
+    }
+
     /// A stream has ended.
-    fn ended(mut self, lease: Lease, first_output: Duration, upstream: &HeaderMap, ending: Ending) {
+    fn ended(
+        mut self,
+        lease: Lease,
+        target: &Target,
+        first_output: Duration,
+        upstream: &HeaderMap,
+        ending: Ending,
+    ) {
         match ending {
             Ending::Well(report) => {
-                self.attempted(ledger::Ended::Ok, report.usage);
+                self.attempted(target, ledger::Ended::Ok, report.usage);
                 self.end(ledger::Outcome::Ok, None);
-                lease.settle(well(&report, first_output, upstream));
+                lease.settle(well(&report, Some(first_output), upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-                self.attempted(ledger::Ended::Fault(fault.kind), report.usage);
+                self.attempted(target, ledger::Ended::Fault(fault.kind), report.usage);
                 self.end(ledger::Outcome::Broken, Some(&fault));
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
-                self.attempted(ledger::Ended::Left, report.usage);
+                self.attempted(target, ledger::Ended::Left, report.usage);
                 self.end(ledger::Outcome::Left, None);
                 lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
@@ -238,6 +329,7 @@ impl Settlement {
 
     /// Adds to the story of the request.
     pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+        self.noted += 1;
         let comma = if self.route.is_empty() { "" } else { ", " };
         let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
     }
@@ -272,6 +364,10 @@ impl Settlement {
     /// by others, later.
     fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
         self.ended = true;
+        while let Some((running, _)) = self.running.first() {
+            let target = Target { provider: running.provider.clone(), model: running.model.clone() };
+            self.attempted(&target, ledger::Ended::Left, None);
+        }
         let facts = &self.request.facts;
         let record = Record {
             id: self.request.id.0.clone(),
@@ -282,7 +378,7 @@ impl Settlement {
             model: Arc::from(&*facts.head.model),
             outcome,
             fault: fault.map(|fault| fault.kind),
-            cached: false,
+            cached: self.from_cache,
             attempts: std::mem::take(&mut self.tried),
             route: self.route.clone(),
             healed: std::mem::take(&mut self.healed),
@@ -313,11 +409,11 @@ fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> A
 }
 
 /// An attempt that ended well, and what it showed.
-fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcome {
+fn well(report: &Report, first_output: Option<Duration>, upstream: &HeaderMap) -> Outcome {
     Outcome {
         ended: Ended::Well,
         usage: report.usage,
-        first_output: Some(first_output),
+        first_output,
         learned: limits::learned(upstream, clock::wall()),
     }
 }
@@ -326,7 +422,6 @@ impl Drop for Settlement {
     /// The caller left before the commit point, or the request's task died.
     fn drop(&mut self) {
         if !self.ended {
-            self.attempted(ledger::Ended::Left, None);
             self.end(ledger::Outcome::Left, None);
         }
     }

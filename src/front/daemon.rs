@@ -141,7 +141,10 @@ impl Daemon {
                 Ok(json!({ "strategy": strategy, "until": "the next start" }))
             }
             mcp::Command::ClearCache => {
-                Err("the response cache is not enabled ([cache] enabled = true)".to_owned())
+                if !self.directory.config_cell.get().config.cache.enabled {
+                    return Err("the response cache is not enabled ([cache] enabled = true)".to_owned());
+                }
+                Ok(json!({ "cleared": self.directory.answers.clear().await }))
             }
             mcp::Command::InjectFault(rule) => {
                 if rule.get("fault").and_then(Value::as_str) == Some("off") {

@@ -117,7 +117,7 @@ async fn a_provider_that_is_not_there_is_moved_from() {
 /// Short deadlines for the first of two providers.
 async fn impatient(rule: &str) -> (Vec<cproxy::simulator::Running>, Daemon) {
     let up = upstreams(&[rule, &says(B)]).await;
-    let timeouts = "timeouts = { first_byte = \"300ms\", idle = \"300ms\", total = \"2s\" }\npriority = 1";
+    let timeouts = "timeouts = { connect = \"250ms\", first_byte = \"300ms\", idle = \"300ms\", total = \"2s\" }\npriority = 1";
     let config =
         ROUTING.to_owned() + &provider("a", &up[0], timeouts) + &provider("b", &up[1], "priority = 2");
     let daemon = Daemon::start(&config).await;
