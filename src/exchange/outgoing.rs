@@ -26,6 +26,7 @@ use crate::routing::{Candidate, Plan};
 const WIDE_WINDOW: &str = "context-1m-2025-08-07";
 
 /// What becomes of a request for a candidate.
+#[allow(clippy::large_enum_variant)] // lives for a moment, on the stack
 pub enum Outgoing {
     /// It goes to the upstream; what comes back is read so.
     Send(http::Request<Bytes>, Reading),

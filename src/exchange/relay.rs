@@ -41,6 +41,16 @@ pub enum Ending {
     Left(Report),
 }
 
+/// What bounds an answer in time.
+pub struct Bounds {
+    /// The longest silence of the upstream.
+    pub idle: Duration,
+    /// By when the answer must be at its end.
+    pub total: Instant,
+    /// Cancelled when the daemon ends what is left.
+    pub ending: CancellationToken,
+}
+
 /// The rest of a committed answer.
 pub struct Relay {
     request: Arc<Request>,
@@ -69,11 +79,10 @@ impl Relay {
         body: Body,
         pipe: Box<dyn Pipe>,
         mut first: Vec<Bytes>,
-        idle: Duration,
-        total: Instant,
-        ending: CancellationToken,
+        bounds: Bounds,
         settle: Box<dyn FnOnce(Ending) + Send>,
     ) -> Relay {
+        let Bounds { idle, total, ending } = bounds;
         first.reverse();
         let now = clock::now();
         let wake = total.min(now + idle).min(now + PING_EVERY);

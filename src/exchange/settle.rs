@@ -15,7 +15,7 @@ use super::life::Failure;
 use super::outgoing::Outgoing;
 use super::pipe::Report;
 use super::refuse::{self, text};
-use super::relay::{Ending, Relay};
+use super::relay::{Bounds, Ending, Relay};
 use super::request::Request;
 use super::spend;
 use crate::actors::Directory;
@@ -254,8 +254,11 @@ impl Settlement {
                 self.explain(&mut headers, &served, same.then_some(&upstream));
                 cache.explain(&mut headers);
                 let timeouts = lease.timeouts();
-                let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
-                let ending = self.directory.requests.ending().clone();
+                let bounds = Bounds {
+                    idle: timeouts.idle,
+                    total: lease.admitted_at() + timeouts.total,
+                    ending: self.directory.requests.ending().clone(),
+                };
                 let (target, well_ended) = (candidate.target.clone(), Arc::new(OnceLock::new()));
                 let told = well_ended.clone();
                 let settle = Box::new(move |ending: Ending| {
@@ -264,7 +267,7 @@ impl Settlement {
                     }
                     self.ended(lease, &target, first_output, &upstream, ending);
                 });
-                let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
+                let relay = Relay::new(request, body, pipe, first, bounds, settle);
                 let relay = if ended { relay.ended() } else { relay };
                 let body = match keeping {
                     Some(keeping) => {

@@ -1,5 +1,6 @@
 //! The real client against real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods)] // real sockets, real time
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
