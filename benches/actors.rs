@@ -11,11 +11,13 @@ use cproxy::runtime::{ask, clock};
 use cproxy::simulator::Script;
 use criterion::{Criterion, criterion_group, criterion_main};
 
-const ONE: &str = "[providers.local]\nkind = \"local\"\nbase_url = \"http://127.0.0.1:9/v1\"\nmodels = [\"m\"]\n";
+const ONE: &str =
+    "[providers.local]\nkind = \"local\"\nbase_url = \"http://127.0.0.1:9/v1\"\nmodels = [\"m\"]\n";
 
 fn admission(c: &mut Criterion) {
     for threads in [1, 2] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
         let runtime = runtime.unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), ONE).unwrap();

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use cproxy::config::Config;
 use cproxy::dialect::sse::Reader;
 use cproxy::dialect::{Head, head};
-use cproxy::routing::{
-    Balance, Breaker, BreakerEvent, Bucket, Facts, Inputs, Table, Usable, Vital, plan,
-};
+use cproxy::routing::{Balance, Breaker, BreakerEvent, Bucket, Facts, Inputs, Table, Usable, Vital, plan};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn bodies(c: &mut Criterion) {

@@ -9,7 +9,7 @@ mod http;
 
 use std::process::Command;
 
-use daemon::{CPROXY, CLIENT_KEY, Daemon, UPSTREAM_KEY, Upstream};
+use daemon::{CLIENT_KEY, CPROXY, Daemon, UPSTREAM_KEY, Upstream};
 use http::ask;
 
 /// Every path of the daemon, and one that it does not have.

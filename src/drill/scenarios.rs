@@ -46,7 +46,10 @@ pub fn all() -> Vec<Scenario> {
         |name, title, expect, script| Scenario { name, title, script, expect, within: Duration::ZERO };
     vec![
         scenario("S01", "429 once, with retry-after", Expect::Served, || {
-            once(Answer { fail: Some(Fail { status: Some(429), retry_after: Some(2), ..Fail::default() }), ..well() })
+            once(Answer {
+                fail: Some(Fail { status: Some(429), retry_after: Some(2), ..Fail::default() }),
+                ..well()
+            })
         }),
         scenario("S02", "429 all the time", Expect::Served, || status(429)),
         scenario("S03", "500 once", Expect::Served, || once(Answer::status(500))),
@@ -109,11 +112,8 @@ pub fn slow() -> Script {
 /// A provider that refuses what others take: a conversation that ends with words of the assistant.
 pub fn choosy() -> Script {
     let message = "This model does not support assistant message prefill. The conversation must end with a user message.";
-    let fail = Fail {
-        kind: Some(FailKind::BadRequest),
-        message: Some(message.to_owned()),
-        ..Fail::default()
-    };
+    let fail =
+        Fail { kind: Some(FailKind::BadRequest), message: Some(message.to_owned()), ..Fail::default() };
     always(Answer { fail: Some(fail), ..Answer::default() })
 }
 

@@ -389,9 +389,7 @@ impl<'a> Walker<'a> {
                 }
                 Ok(())
             }
-            b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => {
-                walker.lexer.skip(depth)
-            }
+            b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => walker.lexer.skip(depth),
             _ => walker.lexer.counted(depth),
         })?;
         // Looked at last: `type` may stand anywhere in the block.
