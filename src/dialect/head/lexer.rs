@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{BodyError, MAX_DEPTH};
-use crate::dialect::json::find_special;
 use crate::dialect::tokens::Tally;
 
 /// A place in a JSON text, and the tokens counted on the way there.
@@ -12,9 +11,9 @@ pub(super) struct Lexer<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
     pub(super) tally: Tally,
-    /// Whether the whole text holds no control character: then none needs to be looked for in its strings. So it
-    /// is with JSON without line ends, which is how programs write it.
-    one_line: bool,
+    /// The block in which the search for special bytes goes on, and the special bytes in it: one bit for each.
+    block: usize,
+    specials: u64,
 }
 
 /// A string: its inside, and whether that holds escapes.
@@ -36,6 +35,25 @@ pub(super) enum Kind {
     Null,
 }
 
+/// Bytes that are searched in one go: as many as a word has bits.
+const BLOCK: usize = 64;
+
+/// The special bytes among the first [`BLOCK`], a bit for each. In two steps, each of which compiles to few
+/// instructions: a byte of 0 or 1 for each, then the bits of eight bytes gathered by one multiplication.
+fn specials(bytes: &[u8]) -> u64 {
+    let mut padded = [b' '; BLOCK];
+    let block = bytes.first_chunk::<BLOCK>().unwrap_or_else(|| {
+        padded[..bytes.len()].copy_from_slice(bytes);
+        &padded
+    });
+    let special = block.map(|byte| u8::from((byte == b'"') | (byte == b'\\') | (byte < 0x20)));
+    let mut bits = 0;
+    for (n, eight) in special.as_chunks::<8>().0.iter().enumerate() {
+        bits |= (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * n);
+    }
+    bits
+}
+
 /// Which bytes are among these.
 const fn table(bytes: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
@@ -53,19 +71,29 @@ type Result<T> = std::result::Result<T, BodyError>;
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Lexer<'a> {
-        // Without a way out, so that it compiles to vector instructions.
-        let one_line = !bytes.iter().fold(false, |control, &byte| control | (byte < 0x20));
-        Lexer { bytes, at: 0, tally: Tally::default(), one_line }
+        Lexer { bytes, at: 0, tally: Tally::default(), block: usize::MAX, specials: 0 }
     }
 
-    /// Where the next byte stands that a string can't hold as it is.
+    /// Where the next byte stands that a string can't hold as it is: a quote, a backslash, a control character.
+    ///
+    /// They stand close together (in keys, at line ends of prose), so a whole block is looked at in one go and its
+    /// findings are kept: that costs a third of a search for each.
     #[inline]
-    fn next_special(&self) -> usize {
-        if !self.one_line {
-            return find_special(self.bytes, self.at);
+    fn next_special(&mut self) -> usize {
+        let mut at = self.at;
+        while at < self.bytes.len() {
+            let block = at / BLOCK;
+            if block != self.block {
+                self.block = block;
+                self.specials = specials(self.bytes.get(block * BLOCK..).unwrap_or_default());
+            }
+            let ahead = self.specials >> (at % BLOCK);
+            if ahead != 0 {
+                return at + ahead.trailing_zeros() as usize;
+            }
+            at = (block + 1) * BLOCK;
         }
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        memchr::memchr2(b'"', b'\\', rest).map_or(self.bytes.len(), |offset| self.at + offset)
+        self.bytes.len()
     }
 
     pub(super) fn error<T>(&self, what: &str) -> Result<T> {
