@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let mut frames = sse::Frames::new();
     let mut passed = Vec::new();
     for piece in cproxy_fuzz::pieces(data) {
-        let Ok(whole) = frames.push(&piece) else { return };
+        let Ok(whole) = frames.push(piece) else { return };
         passed.extend_from_slice(&whole);
     }
     assert!(body.starts_with(&passed));

@@ -140,6 +140,13 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Whether this provider is the embedded simulator: what it serves costs nothing, whatever the model is called.
+    pub fn is_embedded(&self, provider: &ProviderId) -> bool {
+        provider.as_str() == super::simulator::NAME && self.simulator.vitals().incarnation() > 0
+    }
+}
+
 // === impl Entry ===
 
 impl Entry {

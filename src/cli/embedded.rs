@@ -4,11 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::actors::config::Load;
+use crate::actors::simulator::NAME;
 use crate::config::secret::Key;
 use crate::config::{Keys, Loaded, Provider, ProviderId};
-
-/// The provider's name.
-const NAME: &str = "simulator";
 
 /// Whether no provider of the config can be used.
 pub fn needed(loaded: &Loaded) -> bool {

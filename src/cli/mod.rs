@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod config;
 mod doctor;
+mod drill;
 mod embedded;
 mod explain;
 mod fault;
@@ -111,6 +112,8 @@ enum Command {
         #[command(subcommand)]
         what: service::ServiceCommand,
     },
+    /// Play outages on simulated providers, and see what they would do to you.
+    Drill(drill::DrillArgs),
     /// Inject faults into the running daemon, list them, or clear them ([faults] enabled = true)
     Fault(fault::FaultArgs),
     /// Run the embedded upstream by itself: it speaks the vendors' dialects from a script
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
         Some(Command::Import { from }) => import::run(from),
         Some(Command::Doctor(args)) => block_on(doctor::run(args)),
         Some(Command::Service { what }) => service::run(what),
+        Some(Command::Drill(args)) => drill::run(args),
         Some(Command::Fault(args)) => block_on(fault::run(args)),
         Some(Command::Simulate(args)) => block_on(simulate::run(args)),
         Some(Command::Completions { shell }) => completions(shell),

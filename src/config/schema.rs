@@ -125,6 +125,10 @@ pub struct Provider {
     /// Headers added to each request, for servers that ask for them. Never shown: they may hold credentials.
     #[serde(default, serialize_with = "write_masked")]
     pub headers: BTreeMap<String, String>,
+    /// Fields for the top level of each body that is written for it, in place of ours of the same name: what only this
+    /// server knows (OpenRouter's `provider`, say). A request that is passed on as it is gets none.
+    #[serde(default)]
+    pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 /// What an upstream is.

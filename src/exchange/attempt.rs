@@ -84,7 +84,7 @@ pub async fn attempt(
     let response = by(headers_by, Phase::Headers, lease.upstream().send(message)).await?;
     let (parts, body) = response.into_parts();
     if !parts.status.is_success() {
-        let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, Phase::Headers).await;
+        let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, timeouts.idle).await;
         let mut fault = reading.refusal(request, parts.status, &parts.headers, &body.unwrap_or_default());
         fault.headers = Some(Box::new(parts.headers));
         let mend = reading.mend(&fault, known);
@@ -94,7 +94,7 @@ pub async fn attempt(
         let by = Until { first: headers_by, idle: timeouts.idle, total: total_by };
         return Ok(stream(request, &reading, parts.headers, body, by, after_output).await?);
     }
-    let body = whole(Vec::new(), body, MAX_WHOLE, total_by, Phase::Total).await?;
+    let body = whole(Vec::new(), body, MAX_WHOLE, total_by, timeouts.idle).await?;
     let (body, report) = reading.whole(request, &body)?;
     Ok(Committed::Whole { headers: parts.headers, body, report })
 }
@@ -133,7 +133,7 @@ async fn stream(
             Some(Ok(chunk)) => {
                 let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace());
                 if !looked && matches!(first, Some(b'{' | b'[' | b'<')) {
-                    let body = whole(vec![chunk], body, MAX_WHOLE, until.total, Phase::Total).await?;
+                    let body = whole(vec![chunk], body, MAX_WHOLE, until.total, until.idle).await?;
                     let (body, report) = reading.whole(request, &body)?;
                     return Ok(Committed::Whole { headers, body, report });
                 }
@@ -180,12 +180,19 @@ async fn whole(
     mut body: Body,
     limit: usize,
     deadline: Instant,
-    phase: Phase,
+    idle: Duration,
 ) -> Result<Bytes, Fault> {
-    by(deadline, phase, async {
+    by(deadline, Phase::Total, async {
         let mut size: usize = pieces.iter().map(Bytes::len).sum();
-        while let Some(frame) = body.frame().await {
-            let Ok(piece) = frame?.into_data() else { continue };
+        loop {
+            let next = async { body.frame().await.transpose() };
+            // An answer that has begun flows: silence in it is a stall, long before its last deadline.
+            let frame = match pieces.is_empty() {
+                true => next.await?,
+                false => by(clock::now() + idle, Phase::Idle, next).await?,
+            };
+            let Some(frame) = frame else { break };
+            let Ok(piece) = frame.into_data() else { continue };
             size += piece.len();
             if size > limit {
                 return Err(Fault::protocol(format!(

@@ -114,9 +114,12 @@ impl Exchange {
         }
         let published = self.directory.published.load_full();
         let plan = self.plan(request, &published, false);
-        let settlement = Settlement::begin(&self.directory, request, open, started);
+        let mut settlement = Settlement::begin(&self.directory, request, open, started);
         if let Some(reason) = &plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
+        }
+        if let Err(over) = settlement.reserve(&plan) {
+            return Err(settlement.failed(over));
         }
         let cache = Cached::of(self, request, &plan, &loaded.config.cache);
         Course::new(self, request, &plan, &published, routing, deadline, settlement, cache).run().await

@@ -19,6 +19,7 @@ mod refuse;
 mod relay;
 pub mod request;
 mod settle;
+mod spend;
 
 use std::sync::Arc;
 

@@ -58,7 +58,7 @@ pub fn outgoing(
     let setup = lease.setup();
     let target = || translation_target(request, candidate, plan, setup, learned);
     let (path, body, reading) = match candidate.dialect {
-        same if same == request.dialect && same != Dialect::OpenAiResponses => {
+        same if same == request.dialect => {
             (path(same), pass_through(request, candidate), Reading::Same(setup.variant))
         }
         Dialect::Anthropic => {
@@ -207,6 +207,7 @@ fn translation_target<'a>(
         images: can.images,
         documents: can.documents,
         rectified: learned,
+        extra: Some(&setup.config.extra),
         input_estimate: request.facts.head.estimated_tokens,
         ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
@@ -303,9 +304,12 @@ impl Reading {
     /// The pipe for a stream.
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
         let source: Box<dyn Source> = match self {
-            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiChat => {
                 let estimate = request.facts.head.estimated_tokens;
                 return Box::new(PassThrough::new(openai_chat::watch::Watch::new(variant, estimate)));
+            }
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiResponses => {
+                return Box::new(PassThrough::new(openai_responses::watch::Watch::new(variant)));
             }
             Reading::Same(_) => return Box::new(PassThrough::new(anthropic::Watch::new())),
             Reading::Messages => Box::new(anthropic::Reader::new()),
@@ -340,18 +344,25 @@ impl Reading {
     pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
         let is_stream = request.facts.head.stream;
         match self {
-            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiChat => {
                 if !is_stream {
                     let estimate = request.facts.head.estimated_tokens;
                     let (usage, stop) = openai_chat::watch::usage_of(body, variant, estimate)?;
                     return Ok((body.clone(), Report { usage, stop }));
                 }
                 let mut sink = Whole::new(request);
-                openai_chat::response::read_any(
-                    body,
-                    Context::new(variant, &request.facts.head.model),
-                    &mut sink,
-                )?;
+                let context = Context::new(variant, &request.facts.head.model);
+                openai_chat::response::read_any(body, context, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiResponses => {
+                if !is_stream {
+                    let (usage, stop) = openai_responses::watch::usage_of(body, variant)?;
+                    return Ok((body.clone(), Report { usage, stop }));
+                }
+                let mut sink = Whole::new(request);
+                let context = Context::new(variant, &request.facts.head.model);
+                openai_responses::response::read(body, context, &mut sink)?;
                 sink.finish()
             }
             Reading::Same(_) if !is_stream => {
@@ -370,7 +381,7 @@ impl Reading {
             }
             Reading::Responses(_, context) => {
                 let mut sink = Whole::new(request);
-                openai_responses::response::read(body, (**context).clone(), &mut sink)?;
+                openai_responses::response::read_any(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Chat(_, context) => {

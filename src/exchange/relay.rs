@@ -115,7 +115,11 @@ impl Relay {
                 Ending::Well(report)
             }
             Err(fault) => {
-                self.ready.insert(0, caller::error_event(self.request.dialect, &fault, &self.request.id.0));
+                let error = self
+                    .pipe
+                    .fail(&fault)
+                    .unwrap_or_else(|| caller::error_event(self.request.dialect, &fault, &self.request.id.0));
+                self.ready.insert(0, error);
                 Ending::Broken(report, fault)
             }
         };
@@ -173,7 +177,8 @@ impl Relay {
             }
         }
         if now >= self.last_output + PING_EVERY {
-            self.ready = vec![caller::ping(self.request.dialect)];
+            let ping = self.pipe.ping().unwrap_or_else(|| caller::ping(self.request.dialect));
+            self.ready = vec![ping];
         }
         // Set anew only when it fires: one timer for the stream, not one for each chunk.
         let idle = (self.last_input + self.idle).min(self.last_progress + self.pings_only());

@@ -17,14 +17,15 @@ use super::pipe::Report;
 use super::refuse::{self, text};
 use super::relay::{Ending, Relay};
 use super::request::Request;
+use super::spend;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome, Refusal};
+use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
 use crate::config::{ProviderKind, Target};
 use crate::dialect::{Fault, FaultKind, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
-use crate::routing::{Candidate, Home};
+use crate::routing::{Candidate, Home, Plan};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -40,6 +41,8 @@ pub struct Settlement {
     tried: Vec<Attempt>,
     /// The attempts that run: should the request end with them, they may have been billed.
     running: Vec<(Attempt, Instant)>,
+    /// What is set apart of the budgets.
+    reserved: Option<Reservation>,
     queue: Duration,
     overhead: Option<Duration>,
     first_output: Option<Duration>,
@@ -94,6 +97,7 @@ impl Settlement {
             noted: 0,
             tried: Vec::with_capacity(1),
             running: Vec::with_capacity(1),
+            reserved: None,
             queue: Duration::ZERO,
             overhead: None,
             first_output: None,
@@ -103,6 +107,12 @@ impl Settlement {
             from_cache: false,
             ended: false,
         }
+    }
+
+    /// Sets apart what the request may cost, or says which budget forbids it.
+    pub fn reserve(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.reserved = spend::reserve(&self.directory, &self.request, plan)?;
+        Ok(())
     }
 
     /// The request has waited this long for a place at a provider.
@@ -123,7 +133,11 @@ impl Settlement {
     /// An attempt begins.
     pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
         self.attempts += 1;
-        let running = attempt(candidate, lease.setup().config.kind, ledger::Ended::Left);
+        let kind = match self.directory.is_embedded(&candidate.target.provider) {
+            true => ProviderKind::Local, // it costs nothing, whatever the model is called
+            false => lease.setup().config.kind,
+        };
+        let running = attempt(candidate, kind, ledger::Ended::Left);
         self.running.push((running, lease.admitted_at()));
     }
 
@@ -355,7 +369,7 @@ impl Settlement {
             self.attempted(&target, ledger::Ended::Left, None);
         }
         let facts = &self.request.facts;
-        self.directory.ledger_cell.record(Record {
+        let record = Record {
             id: self.request.id.0.clone(),
             began: self.began,
             front: self.request.front.as_str(),
@@ -373,7 +387,11 @@ impl Settlement {
             first_output: self.first_output,
             total: clock::now().saturating_duration_since(self.started),
             overhead: self.overhead,
-        });
+        };
+        if let Some(reserved) = self.reserved.take() {
+            reserved.settle(self.directory.ledger_cell.cost(&record));
+        }
+        self.directory.ledger_cell.record(record);
         self.open = None;
     }
 }

@@ -34,8 +34,8 @@ pub const CLIENT_KEY: &str = "sk-client-invented";
 /// How long a process may take to start. Generous: CI has two cores, and debug builds.
 const START: Duration = Duration::from_secs(30);
 
-/// The kinds of upstream that every client is tried with.
-pub const KINDS: [&str; 4] = ["anthropic", "openai", "openrouter", "local"];
+/// The kinds of upstream that every client is tried with; `responses` is `openai` by its other API.
+pub const KINDS: [&str; 6] = ["anthropic", "openai", "responses", "openrouter", "gemini", "local"];
 
 /// A process in a group of its own, killed with the group on drop.
 pub struct Process {
@@ -229,13 +229,15 @@ impl Upstream {
     pub fn provider(&self, kind: &str) -> String {
         let (path, model) = match kind {
             "anthropic" => ("", "claude-*\", \"claude-simulator"),
-            "openai" => ("/v1", "gpt-simulator"),
+            "openai" | "responses" => ("/v1", "gpt-simulator"),
+            "gemini" => ("", "gemini-simulator"),
             "openrouter" => ("/api/v1", "openai/gpt-simulator"),
             _ => ("/v1", "simulator"),
         };
         let key = if kind == "local" { String::new() } else { format!("api_key_env = \"{KEY_VARIABLE}\"\n") };
+        let (kind, api) = if kind == "responses" { ("openai", "api = \"responses\"\n") } else { (kind, "") };
         let mut config = format!(
-            "[providers.simulated]\nkind = \"{kind}\"\nbase_url = \"{}{path}\"\n{key}models = [\"{model}\"]\n",
+            "[providers.simulated]\nkind = \"{kind}\"\n{api}base_url = \"{}{path}\"\n{key}models = [\"{model}\"]\n",
             self.url
         );
         if kind != "anthropic" {

@@ -7,6 +7,7 @@ use http::{HeaderValue, header};
 use super::Shared;
 use crate::actors::status::Status;
 use crate::cells::LedgerCell;
+use crate::runtime::shed;
 use crate::telemetry::metrics::Page;
 use crate::telemetry::panics;
 
@@ -44,6 +45,7 @@ fn daemon(page: &mut Page, status: &Status) {
         ),
         ("cproxy_faults_injected_total", "counter", "Faults that were injected.", status.faults.unwrap_or(0)),
         ("cproxy_panics_total", "counter", "Panics that were contained.", panics::count()),
+        ("cproxy_messages_shed_total", "counter", "Messages that a full mailbox did not take.", shed()),
     ] {
         page.family(name, kind, help);
         page.sample(name, &[], value);

@@ -205,6 +205,7 @@ pub(crate) fn request(
     let (body, model_span) = body(question, model);
     let has = |kind: &str| question.messages.iter().any(|message| has_block(message, kind));
     let head = Head {
+        dialect: Some(Dialect::Anthropic),
         model: model.to_owned(),
         model_span,
         stream: true,

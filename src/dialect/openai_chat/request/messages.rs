@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::content::{Notes, Piece};
 use super::tools::Tools;
 use super::turns::{Assistant, Call, Conversation, Result_, Turn, User};
-use super::{Target, system_texts};
+use super::{Rectify, Target, system_texts};
 use crate::dialect::anthropic::types::MessagesRequest;
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::{Json, compact};
@@ -175,6 +175,14 @@ fn assistant(
 
 /// Gives an upstream its own reasoning back.
 fn thoughts(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>) {
+    if target.is_rectified(Rectify::ReplayReasoning) && !turn.calls.is_empty() {
+        let lost = turn.thoughts.is_empty().then_some(" ");
+        return joined(
+            json.key("reasoning_content"),
+            turn.thoughts.iter().map(Cow::as_ref).chain(lost),
+            "\n\n",
+        );
+    }
     match target.variant.replay {
         Replay::Details if !turn.details.is_empty() => {
             json.key("reasoning_details").array(|json| {

@@ -1,0 +1,399 @@
+//! Any actor may be killed at any moment of a request: the caller is answered once, streams flow on, limits hold, and
+//! nothing leaks. With real sockets on both sides.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "support/bench.rs"]
+#[allow(dead_code)]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cproxy::drill::{Answered, Bench, Front, Where};
+use cproxy::faults::invariants::{End, always as holds_always};
+use cproxy::runtime::Random;
+use cproxy::simulator::Script;
+use cproxy::simulator::script::{Answer, Trouble};
+use support::{TEXT, TWO, always, config, daemon, first, paced};
+
+/// Every actor whose death must not be noticed. The root's death is the daemon's.
+const ACTORS: [&str; 7] = [
+    "root/config",
+    "root/providers",
+    "root/providers/a",
+    "root/providers/b",
+    "root/router",
+    "root/mcp",
+    "root/http",
+];
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// When, in the life of a request, an actor dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    BeforeRoute,
+    InAdmission,
+    BeforeHeaders,
+    BeforeFirstOutput,
+    InStream,
+    AtSettlement,
+}
+
+const PHASES: [Phase; 6] = [
+    Phase::BeforeRoute,
+    Phase::InAdmission,
+    Phase::BeforeHeaders,
+    Phase::BeforeFirstOutput,
+    Phase::InStream,
+    Phase::AtSettlement,
+];
+
+/// Runs one request, and kills the actor at the phase.
+async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
+    // One place: a second request waits in admission until the first is through.
+    let text = TWO.replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 1 }");
+    let pace = match phase {
+        Phase::BeforeHeaders => paced(120, 0, 0),
+        Phase::BeforeFirstOutput => paced(0, 120, 0),
+        Phase::InStream => paced(0, 0, 10),
+        Phase::InAdmission => paced(300, 0, 0),
+        Phase::BeforeRoute | Phase::AtSettlement => paced(0, 0, 0),
+    };
+    let bench = Arc::new(daemon(&text, Where::Sockets, |_| always(pace.clone())).await);
+    let simulator = bench.simulator("a").unwrap().clone();
+    let answered = match phase {
+        Phase::BeforeRoute => {
+            assert!(bench.kill(actor).await);
+            bench.ask(front, "m", "hello").await
+        }
+        Phase::InAdmission => {
+            let holder = tokio::spawn({
+                let bench = bench.clone();
+                async move { bench.ask(Front::Whole, "a/claude-x", "first").await }
+            });
+            assert!(simulator.wait_until(SOON, |at| at.open().answers == 1).await);
+            let waiter = tokio::spawn({
+                let bench = bench.clone();
+                async move { bench.ask(front, "a/claude-x", "second").await }
+            });
+            let entry = bench.directory().entries.load().get("a").unwrap().clone();
+            while entry.cell.waiting() == 0 && !waiter.is_finished() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!waiter.is_finished(), "it did not wait: {:?}", waiter.await);
+            assert!(bench.kill(actor).await);
+            assert_eq!(holder.await.unwrap().text(), Some(TEXT), "the one that holds the place");
+            waiter.await.unwrap()
+        }
+        Phase::BeforeHeaders | Phase::BeforeFirstOutput => {
+            let asked = tokio::spawn({
+                let bench = bench.clone();
+                async move { bench.ask(front, "m", "hello").await }
+            });
+            let sent = phase == Phase::BeforeFirstOutput;
+            let there = |at: &cproxy::simulator::Handle| {
+                at.requests().iter().any(|request| !sent || request.status.is_some())
+            };
+            assert!(simulator.wait_until(SOON, there).await);
+            assert!(bench.kill(actor).await);
+            asked.await.unwrap()
+        }
+        Phase::InStream | Phase::AtSettlement => {
+            let mut begun = bench.begin(front, "m", "hello").await.unwrap();
+            let seen = if phase == Phase::InStream { "One" } else { "fifteen" };
+            if front == Front::Streamed {
+                assert!(begun.until(seen).await.unwrap());
+            }
+            assert!(bench.kill(actor).await);
+            begun.finish().await
+        }
+    };
+    let served: usize = simulator.requests().len();
+    let most = if phase == Phase::InAdmission { 2 } else { 1 };
+    assert!(served <= most, "{actor} at {phase:?}: {served} attempts where {most} were needed");
+    assert_eq!(bench.recover(SOON).await, Vec::<String>::new(), "{actor} at {phase:?}");
+    assert_eq!(bench.rest(SOON).await, Vec::<String>::new(), "{actor} at {phase:?}");
+    let next = bench.ask(Front::Whole, "m", "next").await;
+    assert_eq!(next.text(), Some(TEXT), "{actor} at {phase:?}: the next request: {next:?}");
+    assert_eq!(simulator.open().answers, 0, "{actor} at {phase:?}: an upstream call is left open");
+    Arc::into_inner(bench).unwrap().stop().await;
+    answered
+}
+
+async fn dies_at_every_phase(actor: &str) {
+    for phase in PHASES {
+        for front in [Front::Streamed, Front::Whole] {
+            let dies = tokio::time::timeout(Duration::from_secs(30), dies_at(actor, phase, front));
+            let answered = dies.await.unwrap_or_else(|_| panic!("{actor} at {phase:?}, {front:?}: hangs"));
+            assert_eq!(answered.text(), Some(TEXT), "{actor} at {phase:?}, {front:?}: {answered:?}");
+            println!("{actor} at {phase:?}, {front:?}: {:?}", answered.total);
+        }
+    }
+}
+
+macro_rules! each_actor {
+    ($($name:ident: $actor:literal;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            dies_at_every_phase($actor).await;
+        }
+    )*
+
+    #[test]
+    fn all_actors_are_tested() {
+        let tested = [$($actor),*];
+        assert_eq!(tested, ACTORS);
+    }};
+}
+
+each_actor! {
+    nobody_notices_the_death_of_config: "root/config";
+    nobody_notices_the_death_of_the_providers_supervisor: "root/providers";
+    nobody_notices_the_death_of_the_provider_that_serves: "root/providers/a";
+    nobody_notices_the_death_of_another_provider: "root/providers/b";
+    nobody_notices_the_death_of_the_router: "root/router";
+    nobody_notices_the_death_of_the_mcp_front: "root/mcp";
+    nobody_notices_the_death_of_the_http_front: "root/http";
+}
+
+#[tokio::test]
+async fn the_actors_of_the_tests_are_those_of_the_tree() {
+    let bench = daemon(TWO, Where::Sockets, |_| Script::default()).await;
+    let places = bench.directory().places();
+    let mut paths: Vec<String> = places.iter().map(|place| place.vitals().path().to_string()).collect();
+    paths.retain(|path| path != "root");
+    let mut known = ACTORS.map(str::to_owned).to_vec();
+    paths.sort();
+    known.sort();
+    assert_eq!(paths, known);
+}
+
+const LIMITED: &str = r#"
+[providers.a]
+kind = "anthropic"
+api_key_env = "A_KEY"
+models = ["*"]
+health = { interval = "0s" }
+limits = { LIMITS }
+
+[routing]
+default_provider = "a"
+fallback_provider = "a"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_n_callers_at_once_exactly_k_are_admitted_also_when_the_provider_dies_meanwhile() {
+    let (k, n) = (3, 24);
+    let text = LIMITED.replace("LIMITS", "max_concurrent = 3, max_waiting = 0");
+    let bench = Arc::new(daemon(&text, Where::Sockets, |_| always(paced(400, 0, 0))).await);
+    let simulator = bench.simulator("a").unwrap().clone();
+    let wave = |count: usize| {
+        let callers = (0..count).map(|_| {
+            let bench = bench.clone();
+            tokio::spawn(async move { bench.ask(Front::Whole, "m", "hello").await })
+        });
+        callers.collect::<Vec<_>>()
+    };
+    let first = wave(n);
+    assert!(simulator.wait_until(SOON, |at| at.open().answers == k).await);
+    assert!(bench.kill("root/providers/a").await);
+    let second = wave(n);
+    let mut served = 0;
+    for caller in first.into_iter().chain(second) {
+        let answered = caller.await.unwrap();
+        match answered.text() {
+            Some(_) => served += 1,
+            None => assert_eq!(answered.error(), Some("overloaded_error"), "{answered:?}"),
+        }
+    }
+    assert_eq!(served, k, "admitted");
+    assert_eq!(simulator.requests().len(), k, "seen by the upstream");
+    assert_eq!(bench.rest(SOON).await, Vec::<String>::new());
+    for caller in wave(k) {
+        assert_eq!(caller.await.unwrap().text(), Some(TEXT), "the places are free again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_does_not_fill_a_bucket() {
+    let text = LIMITED.replace("LIMITS", "requests_per_minute = 5, max_waiting = 0");
+    let bench = daemon(&text, Where::Sockets, |_| always(paced(0, 0, 0))).await;
+    let mut served = 0;
+    for _ in 0..4 {
+        for _ in 0..5 {
+            let answered = bench.ask(Front::Whole, "m", "hello").await;
+            served += usize::from(answered.text().is_some());
+            if answered.text().is_none() {
+                assert_eq!(answered.error(), Some("rate_limit_error"), "{answered:?}");
+                assert!(answered.headers.contains_key("retry-after"), "{answered:?}");
+            }
+        }
+        assert!(bench.kill("root/providers/a").await);
+        assert_eq!(bench.recover(SOON).await, Vec::<String>::new());
+    }
+    assert!((5..=6).contains(&served), "{served} were admitted, where 5 a minute are allowed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_answer_never_ends_well_whoever_dies() {
+    for trouble in [
+        Trouble::Cut(cproxy::simulator::script::Place { after_outputs: Some(5), ..Default::default() }),
+        Trouble::HangUp(cproxy::simulator::script::Place { after_outputs: Some(5), ..Default::default() }),
+        Trouble::Reset(cproxy::simulator::script::Place { after_outputs: Some(5), ..Default::default() }),
+        Trouble::NoTerminator,
+    ] {
+        for provider in ["a", "b"] {
+            let answer = Answer { fault: Some(trouble.clone()), ..paced(0, 0, 5) };
+            let bench = daemon(TWO, Where::Sockets, |_| always(answer.clone())).await;
+            let mut begun = bench.begin(Front::Streamed, &format!("{provider}/x"), "hello").await.unwrap();
+            assert!(begun.until("One").await.unwrap());
+            assert!(bench.kill(&format!("root/providers/{provider}")).await);
+            let answered = begun.finish().await;
+            match &answered.end {
+                // Chat Completions ends with a finish_reason; servers that forget `[DONE]` after it are many.
+                Ok(End::Well(said)) if provider == "b" && matches!(trouble, Trouble::NoTerminator) => {
+                    assert_eq!(said, TEXT);
+                }
+                Ok(End::Error(_, said)) => assert!(said.starts_with("One"), "{trouble:?}: {answered:?}"),
+                other => panic!("{provider}, {trouble:?}: {other:?}"),
+            }
+            assert_eq!(bench.rest(SOON).await, Vec::<String>::new(), "{trouble:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_leaves_frees_its_place_although_the_provider_has_died() {
+    let text = LIMITED.replace("LIMITS", "max_concurrent = 1");
+    let bench = daemon(&text, Where::Sockets, |_| Script {
+        rules: vec![first(1, paced(0, 0, 60_000)), first(9, paced(0, 0, 0))],
+        ..Script::default()
+    })
+    .await;
+    let mut begun = bench.begin(Front::Streamed, "m", "hello").await.unwrap();
+    assert!(begun.until("One").await.unwrap());
+    assert!(bench.kill("root/providers/a").await);
+    drop(begun);
+    let simulator = bench.simulator("a").unwrap();
+    assert!(simulator.wait_until(SOON, |at| at.open().answers == 0).await, "the upstream call goes on");
+    assert_eq!(bench.rest(SOON).await, Vec::<String>::new());
+    assert_eq!(bench.ask(Front::Whole, "m", "next").await.text(), Some(TEXT));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_root_bears_no_more_the_daemon_ends_with_the_reason() {
+    let bench = daemon(TWO, Where::Sockets, |_| Script::default()).await;
+    let killer = async {
+        loop {
+            if let Some(place) = bench.place("root/router") {
+                place.kill();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        reason = bench.running().failed() => assert!(reason.contains("root/router"), "{reason}"),
+        () = killer => {}
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("the root bears all"),
+    }
+}
+
+/// Requests of all kinds while actors die and upstreams fail at random. In CI a short one; the whole campaign is
+/// `CPROXY_CAMPAIGN=100000 cargo test --release --test kill campaign -- --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
+    let requests: usize =
+        std::env::var("CPROXY_CAMPAIGN").ok().and_then(|count| count.parse().ok()).unwrap_or(1500);
+    let seed: u64 = std::env::var("CPROXY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let text = format!(
+        "{TWO}\ndeadline = \"5s\"\nmax_wait = \"1s\"\n[faults]\nenabled = true\nseed = {seed}\n"
+    )
+    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
+    .replace("priority = 2", "priority = 2\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
+    let bench =
+        Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
+    let mut rules = Vec::new();
+    for (fault, more) in [
+        ("refuse", ""),
+        ("reset", ""),
+        ("reset", ",\"after_events\":4"),
+        ("status", ",\"status\":529"),
+        ("status", ",\"status\":429,\"headers\":{\"retry-after\":\"0\"}"),
+        ("status", ",\"status\":500"),
+        ("cut", ",\"after_events\":5"),
+        ("corrupt", ",\"after_events\":4"),
+        ("stall-in-stream", ",\"after_events\":4"),
+        ("split", ""),
+    ] {
+        let rule = format!("{{\"fault\":\"{fault}\",\"probability\":0.01{more}}}");
+        rules.push(serde_json::from_str(&rule).unwrap());
+    }
+    for (fault, target, probability) in
+        [("panic", "a", 0.002), ("kill", "b", 0.002), ("drop-reply", "*", 0.002), ("panic", "router", 0.1)]
+    {
+        let rule = format!(
+            "{{\"fault\":\"{fault}\",\"target\":\"{target}\",\"probability\":{probability},\"message\":\"*\"}}"
+        );
+        rules.push(serde_json::from_str(&rule).unwrap());
+    }
+    cproxy::actors::faults::arm(bench.directory(), rules).unwrap();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let killer = tokio::spawn({
+        let (bench, over, random) = (bench.clone(), over.clone(), Random::seeded(seed));
+        async move {
+            let mut kills = 0u64;
+            while !over.load(Ordering::Relaxed) {
+                let actor = ACTORS[usize::try_from(random.draw() % 7).unwrap()];
+                // The root bears ten deaths in thirty seconds of each of its children.
+                kills += u64::from(bench.kill(actor).await);
+                tokio::time::sleep(Duration::from_millis(400 + random.draw() % 400)).await;
+            }
+            kills
+        }
+    });
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let callers = (0..24).map(|caller: usize| {
+        let (bench, next) = (bench.clone(), next.clone());
+        tokio::spawn(async move {
+            let (mut well, mut failed, mut wrong) = (0u64, 0u64, Vec::new());
+            while next.fetch_add(1, Ordering::Relaxed) < requests {
+                let front = match caller % 8 {
+                    0 => Front::Mcp,
+                    n if n % 2 == 0 => Front::Whole,
+                    _ => Front::Streamed,
+                };
+                let answered = bench.ask(front, "m", "hello").await;
+                match &answered.end {
+                    Ok(End::Well(text)) if text == TEXT => well += 1,
+                    Ok(End::Error(..)) => failed += 1,
+                    other => wrong.push(format!("{front:?}: {other:?}")),
+                }
+                wrong.extend(holds_always(bench.directory()));
+            }
+            (well, failed, wrong)
+        })
+    });
+    let (mut well, mut failed, mut wrong) = (0, 0, Vec::new());
+    for caller in callers.collect::<Vec<_>>() {
+        let (more, less, bad) = caller.await.unwrap();
+        well += more;
+        failed += less;
+        wrong.extend(bad);
+    }
+    over.store(true, Ordering::Relaxed);
+    let kills = killer.await.unwrap();
+    let injected = bench.directory().faults.as_ref().unwrap().fired();
+    println!(
+        "seed {seed}: {requests} requests, {well} whole, {failed} told of an error, {kills} kills, {injected} faults"
+    );
+    cproxy::actors::faults::clear(bench.directory()).unwrap();
+    assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");
+    assert_eq!(usize::try_from(well + failed).unwrap(), requests);
+    assert!(well > failed * 3, "seed {seed}: {well} whole, {failed} failed");
+    assert_eq!(bench.rest(SOON).await, Vec::<String>::new(), "seed {seed}");
+    assert_eq!(bench.recover(Duration::from_secs(40)).await, Vec::<String>::new(), "seed {seed}");
+}
