@@ -2,6 +2,7 @@
 //! nothing leaks. With real sockets on both sides.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout)] // what a run did is its result
 
 #[path = "support/bench.rs"]
 #[allow(dead_code)]

@@ -1,7 +1,7 @@
 //! Routing, balancing, failover, limits, health and cancellation, seen from outside: a daemon over simulated
 //! upstreams, whose journals say which of them got which attempt.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-#![allow(clippy::disallowed_methods)] // real sockets, real time
+#![allow(clippy::disallowed_methods, reason = "real sockets, real time")]
 
 #[path = "support/inside.rs"]
 mod inside;

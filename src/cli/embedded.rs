@@ -31,6 +31,7 @@ pub fn with_simulator(mut loaded: Loaded, address: SocketAddr) -> Loaded {
         loaded.config.providers.insert(id.clone(), provider);
         loaded.config.routing.default_provider = Some(id);
         loaded.config.routing.fallback_provider = None;
+        loaded.config.mcp.default_model.get_or_insert_with(|| "claude-simulator".to_owned());
     }
     loaded
 }

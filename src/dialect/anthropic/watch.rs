@@ -116,10 +116,7 @@ impl Watch {
                 Seen::End
             }
             "error" => return Err(error::in_stream(event.data)),
-            _ => {
-                parse::<IgnoredAny>(event.data)?;
-                Seen::Nothing
-            }
+            _ => Seen::Nothing,
         })
     }
 
