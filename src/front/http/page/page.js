@@ -151,7 +151,7 @@ function table(element, heads, rows) {
   const cells = rows.map((row) => row.map((cell) => (cell instanceof Node ? cell : make("td", cell))));
   const used = heads.map((_, n) => cells.some((row) => row[n].textContent !== ""));
   const line = make("tr");
-  heads.forEach((text, n) => used[n] && line.append(make("th", text)));
+  heads.forEach((text, n) => used[n] && line.append(make("th", text, cells[0][n].className.includes("number") ? "number" : "")));
   const head = make("thead");
   head.append(line);
   const body = make("tbody");
