@@ -1,6 +1,6 @@
 //! The drill: a daemon over simulated providers, load on both fronts, and a list of outages.
 //!
-//! - [`bench`]: the daemon with a simulator in the place of each provider, and a caller of both fronts.
+//! - [`mod@bench`]: the daemon with a simulator in the place of each provider, and a caller of both fronts.
 //! - [`scenarios`]: the outages. `run`: plays them. `card`: the score.
 //! - `memory`: simulators that are reached without sockets, so that time can be simulated too.
 

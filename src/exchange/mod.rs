@@ -1,4 +1,4 @@
-//! The life of a request: route, admit, exchange, settle. Reads top down as it happens, in [`life`].
+//! The life of a request: route, admit, exchange, settle. Reads top down as it happens, in `life`.
 //!
 //! A request is a small supervisor of its own: an attempt at an upstream is its child, a failed attempt is a
 //! dead child, and the strategy is "restart with the next candidate". No actor ever carries a byte of an

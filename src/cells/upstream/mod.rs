@@ -6,11 +6,11 @@
 //! kept connection that the server had closed meanwhile (every attempt must be seen), the body's bytes as they
 //! come.
 //!
-//! - [`connect`]: from an address to a connection, TLS included.
-//! - [`http1`]: one connection, driven by the request's own task.
-//! - [`http2`]: one connection that many requests share.
-//! - [`pool`]: connections that wait for their next request.
-//! - [`proxied`]: the way through a proxy, by reqwest.
+//! - `connect`: from an address to a connection, TLS included.
+//! - `http1`: one connection, driven by the request's own task.
+//! - `http2`: one connection that many requests share.
+//! - `pool`: connections that wait for their next request.
+//! - `proxied`: the way through a proxy, by reqwest.
 
 mod connect;
 mod direct;

@@ -3,8 +3,8 @@
 //! - [`stream`] and [`response`] read an upstream's answer into parts; [`watch`] looks at a stream that is
 //!   passed on as it is.
 //! - [`compose`] writes requests of callers who speak another dialect.
-//! - [`write`] writes parts for a caller: as a stream, or as one message.
-//! - [`error`] reads an upstream's refusal and writes ours; [`overflow`] knows how servers say that a
+//! - [`mod@write`] writes parts for a caller: as a stream, or as one message.
+//! - [`error`] reads an upstream's refusal and writes ours; [`overflow`](super::overflow) knows how servers say that a
 //!   conversation is too long.
 
 pub mod compose;

@@ -1,6 +1,6 @@
 //! The Chat Completions dialect.
 //!
-//! [`request`] writes requests, [`stream`] and [`response`] read answers, [`error`] reads errors, [`rectify`]
+//! [`request`] writes requests, [`stream`] and [`response`] read answers, [`error`] reads errors, [`mod@rectify`]
 //! says what a second try would do differently.
 //! For callers of this dialect, [`to_messages`] reads requests, [`answer`] writes answers and errors, and
 //! [`watch`] looks at a stream that is passed on as it is.

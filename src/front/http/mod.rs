@@ -2,7 +2,7 @@
 //! status page.
 //!
 //! Connections are served here, by hyper, with limits on headers, bodies and time; who may connect is decided
-//! in [`guard`]. The listener itself belongs to the http front's actor and outlives it in a cell.
+//! in `guard`. The listener itself belongs to the http front's actor and outlives it in a cell.
 
 mod admin;
 mod body;
@@ -44,7 +44,7 @@ pub type Shared = Arc<Daemon>;
 /// A path, and what answers there.
 type Route = (&'static str, fn() -> MethodRouter<Shared>);
 
-/// The routes of the daemon, apart from those below [`MCP`]. A test sends what must be refused to each.
+/// The routes of the daemon, apart from those below `/mcp`. A test sends what must be refused to each.
 const ROUTES: &[Route] = &[
     ("/v1/messages", || only(post(messages::create))),
     ("/v1/messages/count_tokens", || only(post(messages::count_tokens))),
@@ -77,7 +77,7 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|(path, _)| *path).chain([MCP])
 }
 
-/// All routes of the daemon, each behind the guard. `mcp` is the service of the MCP front, for [`MCP`].
+/// All routes of the daemon, each behind the guard. `mcp` is the service of the MCP front, for `/mcp`.
 pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     let guard = Guard::new(daemon.token());
     let mut routes = Router::new();
