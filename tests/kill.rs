@@ -313,7 +313,8 @@ async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
     )
     .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
     .replace("priority = 2", "priority = 2\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
-    let bench = Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
+    let bench =
+        Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
     let mut rules = Vec::new();
     for (fault, more) in [
         ("refuse", ""),
@@ -386,7 +387,9 @@ async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
     over.store(true, Ordering::Relaxed);
     let kills = killer.await.unwrap();
     let injected = bench.directory().faults.as_ref().unwrap().fired();
-    println!("seed {seed}: {requests} requests, {well} whole, {failed} told of an error, {kills} kills, {injected} faults");
+    println!(
+        "seed {seed}: {requests} requests, {well} whole, {failed} told of an error, {kills} kills, {injected} faults"
+    );
     cproxy::actors::faults::clear(bench.directory()).unwrap();
     assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");
     assert_eq!(usize::try_from(well + failed).unwrap(), requests);

@@ -111,7 +111,10 @@ async fn simulate(seed: u64, requests: u64) -> Outcome {
                         bench.place(child).map(|place| place.kill());
                     }
                 }
-                kills.fetch_add(u64::from(bench.place(actor).is_some_and(|place| place.kill())), Ordering::Relaxed);
+                kills.fetch_add(
+                    u64::from(bench.place(actor).is_some_and(|place| place.kill())),
+                    Ordering::Relaxed,
+                );
             }
         }
     });
@@ -151,8 +154,10 @@ async fn simulate(seed: u64, requests: u64) -> Outcome {
             other => outcome.wrong.push(format!("request {n}, {front:?}: {other:?}")),
         }
         outcome.wrong.extend(broken);
-        let end = format!("{:?} {:?} {:?} {:?}", answered.end, answered.first, answered.total, answered.provider());
-        outcome.trace = end.bytes().fold(outcome.trace, |hash, byte| runtime::splitmix64(hash ^ u64::from(byte)));
+        let end =
+            format!("{:?} {:?} {:?} {:?}", answered.end, answered.first, answered.total, answered.provider());
+        outcome.trace =
+            end.bytes().fold(outcome.trace, |hash, byte| runtime::splitmix64(hash ^ u64::from(byte)));
     }
     killer.abort();
     reloader.abort();
@@ -163,7 +168,8 @@ async fn simulate(seed: u64, requests: u64) -> Outcome {
     // Liveness: with the faults gone, all is well again within one quarantine, and the first is asked first.
     faults::clear(bench.directory()).unwrap();
     outcome.wrong.extend(bench.rest(Duration::from_secs(10)).await);
-    let quarantined = bench.directory().places().iter().any(|place| place.vitals().state() == State::Quarantined);
+    let quarantined =
+        bench.directory().places().iter().any(|place| place.vitals().state() == State::Quarantined);
     outcome.escalations = escalations.load(Ordering::Relaxed) + u64::from(quarantined);
     outcome.kills = kills.load(Ordering::Relaxed);
     outcome.wrong.extend(bench.recover(Duration::from_secs(301)).await);
@@ -201,7 +207,11 @@ fn whatever_dies_everybody_is_answered_once_and_a_seed_replays() {
         let how = format!("run it again with CPROXY_SEED={seed} CPROXY_REQUESTS={requests}");
         assert!(outcome.wrong.is_empty(), "seed {seed}: {:#?}\n{how}", outcome.wrong);
         assert_eq!(outcome, again, "seed {seed} does not replay; {how}");
-        assert!(outcome.well * 2 > requests, "seed {seed}: {} of {requests} were served; {how}", outcome.well);
+        assert!(
+            outcome.well * 2 > requests,
+            "seed {seed}: {} of {requests} were served; {how}",
+            outcome.well
+        );
         sum.requests += outcome.requests;
         sum.well += outcome.well;
         sum.failed += outcome.failed;

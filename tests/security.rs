@@ -1,6 +1,7 @@
 //! Who may talk to the daemon: what must be refused is sent to each of the router's own paths.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, reason = "real processes, real time")]
 
 #[path = "support/daemon.rs"]
 mod daemon;
@@ -9,7 +10,7 @@ mod http;
 
 use std::process::Command;
 
-use daemon::{CPROXY, CLIENT_KEY, Daemon, UPSTREAM_KEY, Upstream};
+use daemon::{CLIENT_KEY, CPROXY, Daemon, UPSTREAM_KEY, Upstream};
 use http::ask;
 
 /// Every path of the daemon, and one that it does not have.

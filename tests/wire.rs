@@ -23,3 +23,6 @@ mod responses;
 
 #[path = "wire/streams.rs"]
 mod streams;
+
+#[path = "wire/table.rs"]
+mod table;

@@ -217,15 +217,7 @@ impl ServeArgs {
 
 /// Runs a future on a runtime of its own.
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
-    let mut builder = match workers() {
-        0 => tokio::runtime::Builder::new_current_thread(),
-        n => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(n);
-            builder
-        }
-    };
-    match builder.enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(future);
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -240,8 +232,5 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
 
 /// Worker threads: two suffice for one user's machine, and keep a request's hops close together.
 fn workers() -> usize {
-    if let Some(n) = std::env::var("BENCH_WORKERS").ok().and_then(|n| n.parse().ok()) {
-        return n;
-    }
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2)
 }

@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
 use super::memory::InMemory;
@@ -21,6 +23,7 @@ use crate::cli::Running;
 use crate::config::secret::Key;
 use crate::config::{Keys, Loaded, ProviderId, ProviderKind};
 use crate::faults::invariants::{self, End};
+use crate::front::mcp;
 use crate::runtime::{Place, State, clock};
 use crate::simulator::{self, Handle, Script, Simulator};
 
@@ -89,7 +92,17 @@ pub struct Begun {
 
 enum Incoming {
     Memory(Body),
+    Lines(Lines),
     Sockets(reqwest::Response),
+}
+
+/// A client of the MCP front over a pipe, as over stdio. (Over HTTP its server reads the real clock, which simulated
+/// time leaves behind.)
+struct Lines {
+    reader: BufReader<DuplexStream>,
+    _writer: DuplexStream,
+    _server: AbortOnDropHandle<()>,
+    answered: bool,
 }
 
 // === impl Bench ===
@@ -219,6 +232,9 @@ impl Bench {
                 )
             }
         };
+        if front == Front::Mcp && matches!(self.caller, Caller::Memory(_)) {
+            return self.call_tool(began, body).await;
+        }
         let session = match front {
             Front::Mcp => Some(self.mcp_session().await?),
             _ => None,
@@ -242,12 +258,43 @@ impl Bench {
         }
     }
 
+    /// Calls a tool over a pipe.
+    async fn call_tool(&self, began: Instant, call: Value) -> Result<Begun, String> {
+        let (mut writer, input) = tokio::io::duplex(64 << 10);
+        let (output, reader) = tokio::io::duplex(64 << 10);
+        let daemon = Arc::new(self.running.daemon().clone());
+        let (sessions, stop) =
+            (self.running.sessions().clone(), self.directory().listener.stop().child_token());
+        let server = tokio::spawn(async move {
+            let _ = mcp::serve_on(daemon, sessions, input, output, stop).await; // seen by its caller as the end
+        });
+        let told = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let lines = format!("{}\n{told}\n{call}\n", hello());
+        writer
+            .write_all(lines.as_bytes())
+            .await
+            .map_err(|error| format!("the MCP front is gone: {error}"))?;
+        let lines = Lines {
+            reader: BufReader::new(reader),
+            _writer: writer,
+            _server: AbortOnDropHandle::new(server),
+            answered: false,
+        };
+        let (headers, bytes) = (HeaderMap::new(), BytesMut::new());
+        Ok(Begun {
+            front: Front::Mcp,
+            status: 200,
+            headers,
+            body: Incoming::Lines(lines),
+            bytes,
+            began,
+            first: None,
+        })
+    }
+
     /// Opens a session at the MCP front.
     async fn mcp_session(&self) -> Result<String, String> {
-        let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-11-25", "capabilities": {},
-            "clientInfo": { "name": "cproxy drill", "version": env!("CARGO_PKG_VERSION") } } });
-        let mut answer = self.post(Front::Mcp, clock::now(), "/mcp", hello, None).await?;
+        let mut answer = self.post(Front::Mcp, clock::now(), "/mcp", hello(), None).await?;
         let session = answer.header("mcp-session-id").ok_or("the MCP front gave no session")?;
         while answer.next().await?.is_some() {}
         let told = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
@@ -376,6 +423,7 @@ impl Begun {
                     },
                     Some(Err(error)) => return Err(format!("the connection broke: {error}")),
                 },
+                Incoming::Lines(lines) => break lines.next().await?,
                 Incoming::Sockets(response) => {
                     break response
                         .chunk()
@@ -423,6 +471,36 @@ impl Begun {
         let Begun { status, headers, bytes, first, .. } = self;
         Answered { status, headers, body: bytes.freeze(), end, first: first.unwrap_or(total), total }
     }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    /// The next line, up to the result of the call.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        while !self.answered {
+            let mut line = String::new();
+            let read = self.reader.read_line(&mut line).await;
+            if read.map_err(|error| format!("the MCP front broke: {error}"))? == 0 {
+                return Err("the MCP front ended before its result".to_owned());
+            }
+            let message: Value = serde_json::from_str(&line).unwrap_or_default();
+            match message["id"].as_u64() {
+                Some(0) if message["method"].is_null() => continue, // the handshake
+                Some(_) if message["method"].is_null() => self.answered = true,
+                _ => {}
+            }
+            return Ok(Some(line.into()));
+        }
+        Ok(None)
+    }
+}
+
+/// The handshake of an MCP client.
+fn hello() -> Value {
+    json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": { "name": "cproxy drill", "version": env!("CARGO_PKG_VERSION") } } })
 }
 
 /// Reads the answer to a tool call: exactly one result.

@@ -81,7 +81,9 @@ pub async fn run(mut loaded: Loaded, order: &Order) -> Result<Card, String> {
         }
     }
     if scores.is_empty() {
-        return Err("no scenario has such a name; there are S01 to S16, and K: with an actor's path".to_owned());
+        return Err(
+            "no scenario has such a name; there are S01 to S16, and K: with an actor's path".to_owned()
+        );
     }
     Ok(Card {
         seed: order.seed,
@@ -167,7 +169,8 @@ impl Ground {
         {
             next.set_script(scenarios::choosy());
         }
-        let flapping = (scenario.name == "S15").then(|| tokio::spawn(flap(bench.clone(), self.first.clone())));
+        let flapping =
+            (scenario.name == "S15").then(|| tokio::spawn(flap(bench.clone(), self.first.clone())));
         let rounds = if flapping.is_some() { ROUNDS * 10 } else { ROUNDS };
         let mut load = Vec::new();
         for round in 0..rounds {
@@ -180,7 +183,8 @@ impl Ground {
                 tokio::time::sleep(if flapping.is_some() { PACE * 2 } else { PACE }).await;
             }
         }
-        let mut score = Score { name: scenario.name.into(), title: scenario.title.into(), ..Score::default() };
+        let mut score =
+            Score { name: scenario.name.into(), title: scenario.title.into(), ..Score::default() };
         let mut added = Vec::new();
         for (at, asked) in load {
             match asked.await {
@@ -233,6 +237,9 @@ impl Ground {
                 match scenario.expect {
                     _ if !TEXT.starts_with(said.as_str()) => Some(format!("words that nobody said: {said}")),
                     Expect::Served if others => Some(format!("{kind}, where another could have answered")),
+                    Expect::ServedIfStreamed if others && front == Front::Streamed => {
+                        Some(format!("{kind}, where another could have answered"))
+                    }
                     Expect::ServedOrBroken if others && front == Front::Whole => {
                         Some(format!("{kind}, where another could have answered"))
                     }
@@ -269,7 +276,7 @@ impl Ground {
 
     /// The death of one actor at each phase of a request, through each front.
     async fn deaths(&self, actor: &str, name: String) -> Result<Score, String> {
-        let mut score = Score { name, title: format!("{actor} dies"), ..Score::default() };
+        let mut score = Score { name, title: "dies at each phase of a request".into(), ..Score::default() };
         let mut slowest = [Duration::ZERO; 3];
         let bench = self.bench(scenarios::slow).await?;
         for (slowest, front) in slowest.iter_mut().zip(FRONTS) {

@@ -39,7 +39,7 @@ pub struct Whole {
 /// As the caller wants it.
 enum Form {
     Message(MessageBuilder),
-    Completion(openai_chat::answer::CompletionBuilder),
+    Completion(Box<openai_chat::answer::CompletionBuilder>),
     Response(Box<openai_responses::answer::Writer>),
     Stream(Box<dyn Writer>),
 }
@@ -177,7 +177,7 @@ impl Whole {
                 Form::Message(MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens))
             }
             Dialect::OpenAiChat => {
-                Form::Completion(openai_chat::answer::CompletionBuilder::new(chat_heading(request)))
+                Form::Completion(Box::new(openai_chat::answer::CompletionBuilder::new(chat_heading(request))))
             }
             Dialect::OpenAiResponses => Form::Response(Box::new(response_writer(request))),
         };

@@ -114,7 +114,7 @@ impl Exchange {
         }
         let published = self.directory.published.load_full();
         let plan = self.plan(request, &published, false);
-        let settlement = Settlement::begin(&self.directory, request, open, started);
+        let mut settlement = Settlement::begin(&self.directory, request, open, started);
         if let Some(reason) = &plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
         }

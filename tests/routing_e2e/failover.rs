@@ -152,7 +152,9 @@ async fn a_slow_first_output_is_moved_from_although_headers_came() {
 /// A fault after output has begun: the caller keeps what it got, then gets an error, and never a good end.
 async fn breaks_honestly(fault: &str) {
     let text = "one two three four five six seven eight nine ten eleven twelve";
-    let rule = format!("[[rule]]\nanswer = {{ parts = [{{ text = \"{text}\" }}], fault = {fault} }}");
+    // Apart in time: what breaks in the same breath as the first output is still met with the next candidate.
+    let pace = "pace = { between = \"10ms\" }";
+    let rule = format!("[[rule]]\nanswer = {{ parts = [{{ text = \"{text}\" }}], {pace}, fault = {fault} }}");
     let (up, daemon) = impatient(&rule).await;
     let began = Instant::now();
     let reply = daemon.ask(&streamed("hello")).await;

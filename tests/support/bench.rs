@@ -44,7 +44,8 @@ retry_delay = "5ms"
 "#;
 
 /// What the simulators say in these tests: long enough to be cut anywhere.
-pub const TEXT: &str = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen.";
+pub const TEXT: &str =
+    "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen.";
 
 /// An answer with that text, at this pace in milliseconds: before the headers, the first output, between outputs.
 pub fn paced(headers: u64, first: u64, between: u64) -> Answer {

@@ -38,7 +38,7 @@ fn parsed(text: &str) -> Value {
 
 /// The data of each event that is whole.
 fn events(stream: &str) -> Vec<Value> {
-    let stream = stream.replace("\r\n", "\n");
+    let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
     let whole = stream.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
     let data =
         |event: &str| -> String { event.lines().filter_map(|line| line.strip_prefix("data:")).collect() };

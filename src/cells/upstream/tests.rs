@@ -208,6 +208,7 @@ async fn an_upstream_notices_at_once_that_nobody_waits_for_its_headers() {
     let client = client(address);
     let mut sending = client.send(request(address));
     tokio::select! {
+        biased;
         _ = &mut sending => panic!("no answer was given"),
         arrived = told.recv() => assert_eq!(arrived, Some(1)),
     }

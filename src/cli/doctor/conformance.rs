@@ -269,6 +269,7 @@ impl Bench {
             credential: Credential::default(),
             timeout: Some(LIMIT),
             progress: None,
+            cache: crate::exchange::CacheWish::Off,
         };
         let answer = self.running.daemon().exchange().run(request).await;
         let status = answer.status.as_u16();

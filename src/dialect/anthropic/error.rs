@@ -169,7 +169,9 @@ fn shortened(message: &str) -> String {
 
 /// Whether a body is an error object of Anthropic's, which goes to a caller as it is.
 fn is_anthropic(body: &[u8]) -> bool {
-    let parsed = serde_json::from_slice::<ErrorBody<'_>>(body).unwrap_or_default();
+    // As text: of a field that nobody reads, the bytes would not be looked at.
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let parsed = serde_json::from_str::<ErrorBody<'_>>(text).unwrap_or_default();
     parsed.kind.as_deref() == Some("error")
         && parsed.error.is_some_and(|error| error.kind.is_some() && error.message.is_some())
 }

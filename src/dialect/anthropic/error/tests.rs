@@ -185,3 +185,12 @@ fn an_overflow_of_another_server_in_this_dialect_is_put_in_the_words_that_caller
     let fault = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), own);
     assert_eq!(write(&fault, "r").body.as_ref(), own, "Anthropic's own goes as it came");
 }
+
+#[test]
+fn a_body_that_is_no_text_in_a_field_that_nobody_reads_does_not_reach_the_caller() {
+    let body = b"{\"type\":\"error\",\"error\":{\"type\":\"x\",\"message\":\"m\"},\"request_id\":\"\xb1\"}";
+    let fault = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body);
+    let answer = write(&fault, "r");
+    assert!(std::str::from_utf8(&answer.body).is_ok());
+    assert_eq!(fault.message, "m");
+}

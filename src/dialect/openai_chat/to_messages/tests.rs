@@ -113,7 +113,8 @@ fn reasoning_goes_back_to_those_who_signed_it_and_to_nobody_else() {
     let ours = crate::dialect::carrier::Carrier::default().write();
     let messages = json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a",
         "reasoning_content": "shown", "reasoning_details": [
-            {"type": "reasoning.text", "text": "t", "signature": "c2ln", "format": ANTHROPIC_FORMAT},
+            {"type": "reasoning.text", "text": "t", "index": 0}, {"type": "reasoning.text", "text": "w", "index": 0},
+            {"type": "reasoning.text", "text": "o", "signature": "c2ln", "format": ANTHROPIC_FORMAT, "index": 0},
             {"type": "reasoning.text", "signature": "c2ln2", "format": ANTHROPIC_FORMAT},
             {"type": "reasoning.text", "text": "of ours", "signature": ours},
             {"type": "reasoning.encrypted", "data": "enc", "format": ANTHROPIC_FORMAT},
@@ -122,7 +123,7 @@ fn reasoning_goes_back_to_those_who_signed_it_and_to_nobody_else() {
     let anthropic = read("claude-opus-4-8", messages.clone()).unwrap();
     assert_eq!(
         anthropic["messages"][1]["content"],
-        json!([{"type": "thinking", "thinking": "t", "signature": "c2ln"},
+        json!([{"type": "thinking", "thinking": "two", "signature": "c2ln"},
             {"type": "thinking", "thinking": "shown", "signature": "c2ln2"},
             {"type": "redacted_thinking", "data": "enc"}, {"type": "text", "text": "a"}])
     );
