@@ -1,7 +1,7 @@
 //! Any actor may be killed at any moment of a request: the caller is answered once, streams flow on, limits hold, and
 //! nothing leaks. With real sockets on both sides.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "support/daemon.rs"]
 #[allow(dead_code)]
