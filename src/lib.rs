@@ -8,11 +8,12 @@
 //! - [`front`]: the HTTP and the MCP front: requests in, answers out, in the caller's dialect.
 //! - [`exchange`]: the life of a request: attempts, commit gate, relay, deadlines.
 //! - [`actors`]: the tree: who owns what, and the messages.
-//! - [`runtime`], [`cells`]: what knows ractor; what survives a restart.
+//! - [`cells`]: what survives a restart.
+//! - [`telemetry`]: logs, redaction, metrics.
+//! - [`runtime`]: what knows ractor: how an actor is written, addressed, asked, supervised.
 //! - [`simulator`], [`faults`]: the embedded upstream; the fault plan.
 //! - [`ledger`]: usage and cost: records, their store, reports, budgets.
 //! - [`routing`], [`dialect`], [`config`]: pure: no I/O, no clock, no lock.
-//! - [`telemetry`]: logs, redaction, metrics.
 
 pub mod actors;
 pub mod cells;

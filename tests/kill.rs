@@ -1,9 +1,10 @@
 //! Any actor may be killed at any moment of a request: the caller is answered once, streams flow on, limits hold, and
 //! nothing leaks. With real sockets on both sides.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::print_stdout)] // what a run did is its result
 
-#[path = "support/daemon.rs"]
+#[path = "support/bench.rs"]
 #[allow(dead_code)]
 mod support;
 

@@ -9,6 +9,7 @@ use cproxy::cells::LedgerCell;
 use cproxy::config::{Config, LogFormat, Logging, ProviderKind};
 use cproxy::dialect::{FaultKind, Usage};
 use cproxy::ledger::{Attempt, Ended, Outcome, Record};
+use cproxy::runtime::current;
 use cproxy::telemetry::{bodies, logs, panics};
 use serde_json::{Value, json};
 
@@ -79,7 +80,7 @@ fn the_log_tells_the_story_and_no_secret() {
 
     let actor: Arc<str> = "root/router".into();
     let panicked =
-        std::panic::catch_unwind(|| panics::within(&actor, || panic!("could not read {CANARY}\nat all")));
+        std::panic::catch_unwind(|| current::within(&actor, || panic!("could not read {CANARY}\nat all")));
     assert!(panicked.is_err() && panics::count() == 1);
     let _ = std::panic::catch_unwind(|| panic!("outside"));
 

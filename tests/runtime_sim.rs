@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-#[path = "support/daemon.rs"]
+#[path = "support/bench.rs"]
 #[allow(dead_code)]
 mod support;
 
@@ -74,7 +74,7 @@ fn rules(random: &Random) -> Vec<RuleText> {
         "{\"fault\":\"hang\",\"target\":\"providers/a\",\"nth\":50,\"delay_ms\":3000}",
     ];
     // Another mix for each seed.
-    all.iter().filter(|_| random.draw() % 3 > 0).map(|text| serde_json::from_str(text).unwrap()).collect()
+    all.iter().filter(|_| !random.draw().is_multiple_of(3)).map(|text| serde_json::from_str(text).unwrap()).collect()
 }
 
 /// Runs one seed: load, deaths and faults for a while, then quiet, then all must be well.
@@ -138,7 +138,7 @@ async fn simulate(seed: u64, requests: u64) -> Outcome {
     let mut asked = Vec::new();
     for n in 0..requests {
         tokio::time::sleep(Duration::from_millis(random.draw() % 60)).await;
-        let front = if random.draw() % 2 == 0 { Front::Streamed } else { Front::Whole };
+        let front = if random.draw().is_multiple_of(2) { Front::Streamed } else { Front::Whole };
         let bench = bench.clone();
         asked.push(tokio::spawn(async move {
             let answered = bench.ask(front, "m", &format!("request {n}")).await;

@@ -15,8 +15,14 @@ mod chat;
 #[path = "wire/parts.rs"]
 mod parts;
 
+#[path = "wire/prefix.rs"]
+mod prefix;
+
 #[path = "wire/responses.rs"]
 mod responses;
 
 #[path = "wire/streams.rs"]
 mod streams;
+
+#[path = "wire/table.rs"]
+mod table;

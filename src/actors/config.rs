@@ -19,6 +19,7 @@ use super::providers::ProvidersMessage;
 use crate::config::Loaded;
 use crate::runtime::supervisor::SupervisorMessage;
 use crate::runtime::{Me, Reply, Worker};
+use crate::telemetry::logs;
 
 /// Events of a save come in bursts; they count as one when this quiet.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -152,6 +153,10 @@ impl ConfigActor {
                     return Ok(cell.generation());
                 }
                 self.watch(&loaded);
+                if let Err(error) = logs::reconfigure(&loaded.config.logging) {
+                    tracing::warn!(error, "the log goes on as it was");
+                }
+                directory.ledger_cell.configure(&loaded.config);
                 let generation = cell.replace(loaded);
                 tracing::info!(generation, "took up a changed config");
                 // Lost if the supervisor is just away: its next incarnation reads the cell.

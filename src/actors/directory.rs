@@ -9,12 +9,13 @@ use arc_swap::ArcSwap;
 
 use super::config::ConfigMessage;
 use super::http_front::HttpFrontMessage;
+use super::ledger::LedgerMessage;
 use super::mcp_front::McpFrontMessage;
 use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
 use super::simulator::SimulatorMessage;
-use crate::cells::{ConfigCell, ListenerCell, ProviderCell, Requests, RoutesCell};
+use crate::cells::{ConfigCell, LedgerCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
 use crate::faults::Injector;
 use crate::routing::{Table, Vital};
@@ -27,6 +28,8 @@ pub struct Directory {
     pub root: Arc<Slot<SupervisorMessage<()>>>,
     /// The config actor.
     pub config: Arc<Slot<ConfigMessage>>,
+    /// The ledger.
+    pub ledger: Arc<Slot<LedgerMessage>>,
     /// The supervisor of the providers.
     pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
     /// The router.
@@ -39,6 +42,8 @@ pub struct Directory {
     pub simulator: Arc<Slot<SimulatorMessage>>,
     /// The config in force.
     pub config_cell: ConfigCell,
+    /// What requests leave behind.
+    pub ledger_cell: Arc<LedgerCell>,
     /// The providers that there are, by name. Written by the supervisor of the providers.
     pub entries: ArcSwap<BTreeMap<ProviderId, Arc<Entry>>>,
     /// What the router published last, with the providers in the order of the table's rows.
@@ -47,6 +52,8 @@ pub struct Directory {
     pub listener: ListenerCell,
     /// Affinity, turns and overrides: what the router keeps beside its table.
     pub routes: RoutesCell,
+    /// Whole answers that may be given again.
+    pub answers: Arc<crate::cells::cache::AnswerCache>,
     /// Makes a provider's way to the network.
     pub connect: Connect,
     /// Open requests, and counts.
@@ -92,15 +99,18 @@ impl Directory {
         let directory = Directory {
             root: Slot::new("root"),
             config: Slot::new("root/config"),
+            ledger: Slot::new("root/ledger"),
             providers: Slot::new("root/providers"),
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
             mcp: Slot::new("root/mcp"),
             simulator: Slot::new("root/simulator"),
+            ledger_cell: Arc::new(LedgerCell::of(&loaded.config)),
             config_cell: ConfigCell::new(loaded),
             entries: ArcSwap::default(),
             published: ArcSwap::default(),
             routes: RoutesCell::new(clock::now()),
+            answers: Arc::default(),
             listener,
             requests: Arc::default(),
             random: Arc::new(random),
@@ -127,6 +137,13 @@ impl Directory {
             places.push(self.simulator.clone());
         }
         places
+    }
+}
+
+impl Directory {
+    /// Whether this provider is the embedded simulator: what it serves costs nothing, whatever the model is called.
+    pub fn is_embedded(&self, provider: &ProviderId) -> bool {
+        provider.as_str() == super::simulator::NAME && self.simulator.vitals().incarnation() > 0
     }
 }
 

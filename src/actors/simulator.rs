@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use crate::runtime::{Me, Worker};
 use crate::simulator::{Script, Simulator};
 
+/// The name under which it stands among the providers.
+pub const NAME: &str = "simulator";
+
 /// What the simulator's actor is told.
 #[derive(Debug)]
 pub enum SimulatorMessage {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Directory, Entry};
 use crate::runtime::{Place, State, clock};
+use crate::telemetry::logs;
 
 /// The daemon at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -138,6 +139,7 @@ impl Status {
         let mut actors = vec![
             ActorStatus::of(&*directory.root),
             ActorStatus::of(&*directory.config),
+            ActorStatus::of(&*directory.ledger),
             ActorStatus::of(&*directory.providers),
         ];
         actors.extend(entries.values().map(|entry| ActorStatus::of(&*entry.slot)));
@@ -157,6 +159,8 @@ impl Status {
                 "the config on disk is refused; the one in force is older (see config.last_reload)".into(),
             );
         }
+        warnings.extend(directory.ledger_cell.warnings());
+        warnings.extend(logs::warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

@@ -9,6 +9,7 @@ use ractor::{Actor, ActorCell};
 use super::Directory;
 use super::config::{self, ConfigActor};
 use super::http_front::{self, HttpFront, HttpFrontMessage};
+use super::ledger::{Ledger, LedgerMessage};
 use super::mcp_front::{self, McpFront};
 use super::providers::Providers;
 use super::router::Router;
@@ -16,7 +17,7 @@ use super::simulator::Embedded;
 use crate::runtime::supervisor::{
     Beyond, Changes, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage,
 };
-use crate::runtime::{Backoff, Place, ask, clock};
+use crate::runtime::{Backoff, Place, ask, ask_again, clock};
 
 /// When an actor of the root dies: back at once the first time, then with a growing wait; more than that, and the
 /// root gives up, and with it the process, since then nothing that we can do helps.
@@ -71,8 +72,9 @@ impl Tree {
     /// Resolves with the reason when the root has given up.
     pub async fn failed(&self) -> String {
         let _ = self.root.wait(None).await; // without a timeout the wait can't fail
-        let roles: [&dyn Place; 5] = [
+        let roles: [&dyn Place; 6] = [
             &*self.directory.config,
+            &*self.directory.ledger,
             &*self.directory.providers,
             &*self.directory.router,
             &*self.directory.http,
@@ -106,6 +108,9 @@ impl Tree {
             let _ = tokio::time::timeout(Duration::from_secs(1), self.directory.requests.idle()).await;
         }
         let step = Duration::from_secs(2);
+        if ask_again(&self.directory.ledger, clock::now() + step, LedgerMessage::Flush).await.is_err() {
+            tracing::warn!("the ledger was not written in time; the last requests may be missing in it");
+        }
         let stopped = ask(&self.directory.root, clock::now() + step * 5, |reply| {
             SupervisorMessage::StopChildren(step, reply)
         });
@@ -130,6 +135,13 @@ impl Overseer for Root {
         let for_providers = here.clone();
         let mut children = vec![
             ChildSpec::worker::<ConfigActor>("config", here.config.clone(), config, POLICY, interrupt()),
+            ChildSpec::worker::<Ledger>(
+                "ledger",
+                here.ledger.clone(),
+                here.ledger_cell.clone(),
+                POLICY,
+                interrupt(),
+            ),
             ChildSpec::supervisor(
                 "providers",
                 here.providers.clone(),

@@ -100,7 +100,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome });
+        // Who plans the next request must see at once that a probe came back, or that something failed.
+        let urgent = self.grant.probing || matches!(self.outcome.ended, Ended::Failed { .. });
+        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome }, urgent);
     }
 }
 
@@ -123,11 +125,34 @@ impl Outcome {
 // === impl Refusal ===
 
 impl Refusal {
+    /// Whether it is worth coming back to: places and limits of ours come free.
+    pub fn passes_soon(&self) -> bool {
+        let why = match self {
+            Refusal::Denied(refusal) => refusal.why,
+            _ => return false,
+        };
+        matches!(why, RefusalKind::Full | RefusalKind::RateLimited)
+    }
+
+    /// A closed vocabulary for metrics and the ledger; `Display` says it in words.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Refusal::Denied(_) => "not_admitted",
+            Refusal::NoKey(_) => "no_key",
+            Refusal::Disabled => "disabled",
+            Refusal::Busy => "busy",
+            Refusal::Gone => "restarting",
+        }
+    }
+
     /// As a fault, if no candidate is left.
     pub fn into_fault(self, target: &Target, now: Instant) -> Fault {
         let kind = match &self {
             Refusal::Denied(refusal) => match refusal.why {
-                RefusalKind::Embargo | RefusalKind::RateLimited => FaultKind::RateLimited,
+                RefusalKind::Embargo
+                | RefusalKind::RateLimited
+                | RefusalKind::Full
+                | RefusalKind::WaitedTooLong => FaultKind::RateLimited,
                 RefusalKind::NoKeyLeft => FaultKind::Auth,
                 _ => FaultKind::Overloaded,
             },
@@ -141,7 +166,12 @@ impl Refusal {
         };
         let mut fault = Fault::new(kind, message);
         fault.retry_after = match &self {
-            Refusal::Denied(refusal) => refusal.ready_at.map(|at| at.saturating_duration_since(now)),
+            Refusal::Denied(refusal) => match (refusal.ready_at, refusal.why) {
+                (Some(at), _) => Some(at.saturating_duration_since(now)),
+                // A place comes free with the next answer that ends.
+                (None, RefusalKind::Full | RefusalKind::WaitedTooLong) => Some(Duration::from_secs(1)),
+                (None, _) => None,
+            },
             // An actor that is behind, or comes back, does so soon.
             Refusal::Busy | Refusal::Gone => Some(Duration::from_secs(1)),
             Refusal::NoKey(_) | Refusal::Disabled => None,

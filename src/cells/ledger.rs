@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, ProviderId, ProviderKind};
 use crate::ledger::budget::{Budgets, OverBudget, Reserved};
 use crate::ledger::report::{Query, Recent, Report, Spent};
 use crate::ledger::store::{Store, StoreError, set_aside};
-use crate::ledger::{Priced, Record};
-use crate::routing::price::Prices;
+use crate::ledger::{Priced, Record, sum};
+use crate::routing::price::{Price, Prices};
 use crate::runtime::clock;
 use crate::telemetry::metrics::{Metrics, Page};
 use crate::telemetry::requests;
@@ -272,6 +272,21 @@ impl LedgerCell {
         warnings
     }
 
+    /// Whether there is any budget.
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Acquire)
+    }
+
+    /// The price of a model at a provider; `None` is unknown.
+    pub fn price(&self, provider: &ProviderId, kind: ProviderKind, model: &str) -> Option<Price> {
+        self.settings.load().prices.of(provider.as_str(), kind, model)
+    }
+
+    /// What this record cost in millionths of a US dollar; `None` if that is unknown.
+    pub fn cost(&self, record: &Record) -> Option<i64> {
+        sum(&record.costs(&self.settings.load().prices))
+    }
+
     /// Sets an amount apart for a request (millionths of a US dollar; 0 where the price is unknown), or says which
     /// budget forbids it. `None` where there is no budget at all.
     pub fn reserve(
@@ -280,7 +295,7 @@ impl LedgerCell {
         agent: Option<&Arc<str>>,
         estimate: i64,
     ) -> Result<Option<Reservation>, OverBudget> {
-        if !self.limited.load(Ordering::Acquire) {
+        if !self.is_limited() {
             return Ok(None);
         }
         let reserved = lock(&self.budgets).reserve(session, agent, estimate, clock::unix())?;

@@ -3,6 +3,7 @@
 //! A cell is written by the living incarnation of its actor alone; the exceptions are the counts that a
 //! request's own task keeps by ownership (an open lease, an open request), which must be right whoever died.
 
+pub mod cache;
 mod config;
 mod lease;
 mod ledger;

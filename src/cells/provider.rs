@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -13,9 +13,11 @@ use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Auth, Provider, ProviderId};
 use crate::dialect::table::Variant;
-use crate::routing::admission::{self, Admission, Ask, Ended, Grant, Ticket, Verdict, counted_tokens};
+use crate::routing::admission::{
+    self, Admission, Ask, Ended, Grant, KeyState, Ticket, Verdict, counted_tokens,
+};
 use crate::routing::table::Usable;
-use crate::routing::{ErrorAverage, PeakEwma, Vital};
+use crate::routing::{ErrorAverage, Latest, PeakEwma, Vital};
 
 /// What the config makes of a provider. Replaced as a whole when the config changes.
 pub struct Setup {
@@ -56,6 +58,7 @@ pub struct ProviderCell {
 pub(super) struct Averages {
     pub(super) latency: PeakEwma,
     pub(super) errors: ErrorAverage,
+    pub(super) latest: Latest,
 }
 
 /// One whose waiting is over, and what came of it.
@@ -127,7 +130,7 @@ impl ProviderCell {
         self.waiting.store(0, Ordering::Release);
     }
 
-    /// Rung when a lease comes back while somebody waits.
+    /// Rung when a lease comes back while somebody waits, or with news.
     pub fn bell(&self) -> &Notify {
         &self.bell
     }
@@ -176,14 +179,15 @@ impl ProviderCell {
         Lease::new(self.clone(), self.setup(), grant, now)
     }
 
-    /// A lease came back. The actor settles it at its next message, or at the bell if somebody waits.
-    pub(super) fn take_back(&self, returned: Return) {
+    /// A lease came back. The actor settles it at its next message, or at the bell if that is urgent or somebody
+    /// waits.
+    pub(super) fn take_back(&self, returned: Return, urgent: bool) {
         if matches!(returned.outcome.ended, Ended::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         lock(&self.returned).push(returned);
         self.open.fetch_sub(1, Ordering::AcqRel);
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if urgent || self.waiting.load(Ordering::Acquire) > 0 {
             self.bell.notify_one();
         }
     }
@@ -205,6 +209,7 @@ impl ProviderCell {
             }
             if let Some(first_output) = outcome.first_output {
                 averages.latency.observe(first_output, now);
+                averages.latest.observe(first_output);
             }
             let tokens = outcome.usage.map(|usage| counted_tokens(setup.config.kind, &usage));
             let told = admission::Outcome { ended: outcome.ended, tokens, learned: outcome.learned };
@@ -231,6 +236,17 @@ impl ProviderCell {
         vital.latency = averages.latency.get(now);
         vital.error_rate = averages.errors.rate(now);
         vital
+    }
+
+    /// The time to first output that 95 of 100 attempts do not exceed, if enough are known.
+    pub fn usual_first_output(&self) -> Option<Duration> {
+        self.averages().latest.p95()
+    }
+
+    /// A key that is of use now, for a request that needs no admission. `None` also where no key is needed.
+    pub fn any_key(&self, now: Instant) -> Option<Key> {
+        let ready = self.admission().keys(now).into_iter().find(|key| key.state == KeyState::Ready)?;
+        self.setup().keys.iter().find(|key| *key.name() == ready.name).cloned()
     }
 
     /// Open leases.

@@ -20,6 +20,7 @@ pub struct RoutesCell {
     affinity: Mutex<Affinity>,
     balance: Mutex<Balance>,
     budget: Mutex<RetryBudget>,
+    hedges: Mutex<RetryBudget>,
     strategy: Mutex<Option<Strategy>>,
     learned: DashMap<Target, Arc<[Rectify]>>,
 }
@@ -33,6 +34,7 @@ impl RoutesCell {
             affinity: Mutex::new(Affinity::new(SESSIONS, REMEMBERED)),
             balance: Mutex::default(),
             budget: Mutex::new(RetryBudget::usual(now)),
+            hedges: Mutex::new(RetryBudget::new(0.0, 0.0, now)),
             strategy: Mutex::default(),
             learned: DashMap::new(),
         }
@@ -66,6 +68,16 @@ impl RoutesCell {
     /// Takes an attempt beyond a request's first; false if the daemon's budget is used up.
     pub fn spend_retry(&self, now: Instant) -> bool {
         lock(&self.budget).spend(now)
+    }
+
+    /// A request came: it earns this share of a second attempt beside a slow one.
+    pub fn earn_hedge(&self, share: f64, now: Instant) {
+        lock(&self.hedges).earn(share, now);
+    }
+
+    /// Takes a second attempt; false if there were as many as there may be.
+    pub fn spend_hedge(&self, now: Instant) -> bool {
+        lock(&self.hedges).spend(now)
     }
 
     /// The changes to requests that refusals of this provider and model have taught.

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::client::{Client, DaemonArgs};
 use super::instance::{self, Instance};
 use super::terminal::{clean, fail, say, say_json};
 use super::{ServeArgs, process, serve, token};
 use crate::config::{Environment, Loaded};
+use crate::runtime::clock;
 
 /// By when a daemon that was started must serve.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -117,7 +118,7 @@ pub async fn started(args: &ServeArgs) -> Result<(Instance, bool), String> {
         None => folder.join("cproxy.log"),
     };
     let mut child = spawn(args, &log, &log_file)?;
-    let deadline = Instant::now() + START_LIMIT;
+    let deadline = clock::now() + START_LIMIT;
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("the daemon did not start ({status}):\n{}", last_lines(&log)));
@@ -128,7 +129,7 @@ pub async fn started(args: &ServeArgs) -> Result<(Instance, bool), String> {
         {
             return Ok((instance, false));
         }
-        if Instant::now() >= deadline {
+        if clock::now() >= deadline {
             let _ = child.start_kill();
             return Err(format!(
                 "the daemon did not serve within {} s:\n{}",
@@ -185,7 +186,7 @@ async fn stopped(instance: &Instance, now: bool) -> Result<(), String> {
             let _ = process::terminate(instance.pid);
         }
     }
-    let begun = Instant::now();
+    let begun = clock::now();
     let limit = Duration::from_secs(instance.drain_s) + STOP_MARGIN;
     let mut said = false;
     while lives(instance, &client).await {

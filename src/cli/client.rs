@@ -100,6 +100,10 @@ impl DaemonArgs {
                     )),
                 }
             }
+            [] if loaded.is_err() && self.port.is_none() => Err(format!(
+                "no daemon was found, and the config that may name its port is refused (--port N does without):\n{}",
+                loaded.err().map(|error| error.to_string()).unwrap_or_default()
+            )),
             [] if found == Found::Other => {
                 Err(format!("no cproxy runs: what answers at {address} is another program"))
             }
@@ -139,11 +143,6 @@ impl Client {
     /// Where the daemon is.
     pub fn address(&self) -> &str {
         &self.address
-    }
-
-    /// The token that it asks for.
-    pub fn token(&self) -> Option<&Key> {
-        self.token.as_ref()
     }
 
     /// The status.

@@ -4,11 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::actors::config::Load;
+use crate::actors::simulator::NAME;
 use crate::config::secret::Key;
 use crate::config::{Keys, Loaded, Provider, ProviderId};
-
-/// The provider's name.
-const NAME: &str = "simulator";
 
 /// Whether no provider of the config can be used.
 pub fn needed(loaded: &Loaded) -> bool {
@@ -33,6 +31,7 @@ pub fn with_simulator(mut loaded: Loaded, address: SocketAddr) -> Loaded {
         loaded.config.providers.insert(id.clone(), provider);
         loaded.config.routing.default_provider = Some(id);
         loaded.config.routing.fallback_provider = None;
+        loaded.config.mcp.default_model.get_or_insert_with(|| "claude-simulator".to_owned());
     }
     loaded
 }

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
@@ -17,6 +16,7 @@ use super::terminal::{Cell, Table, Tint, colour, fail, paint, say, say_json};
 use crate::config::{Keys, Loaded};
 use crate::dialect::head;
 use crate::routing::{Balance, Facts, Inputs, Usable, Vital, plan};
+use crate::runtime::clock;
 
 /// What `explain` takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -141,7 +141,7 @@ fn by_config(
         Some(Keys::Missing(why)) => Usable::NoKey(why.clone()),
         _ => Usable::Ready,
     });
-    let now = Instant::now();
+    let now = clock::now();
     let vital = |_: usize, _: &str| Vital { alive: true, healthy: true, headroom: true, ..Vital::default() };
     let inputs = Inputs {
         facts: &facts,

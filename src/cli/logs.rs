@@ -86,7 +86,10 @@ fn show(args: &LogsArgs, path: &Path, logging: &Logging, out: &mut impl Write) -
         writeln!(out, "{line}")?;
     }
     out.flush()?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         #[allow(clippy::disallowed_methods)] // no runtime runs here
         std::thread::sleep(LOOK_EVERY);
         let mut written = Ok(());
@@ -98,7 +101,6 @@ fn show(args: &LogsArgs, path: &Path, logging: &Logging, out: &mut impl Write) -
         written?;
         out.flush()?;
     }
-    Ok(())
 }
 
 /// Gives every line of a file. What is no UTF-8 in it is replaced.

@@ -43,14 +43,19 @@ pub async fn run(args: McpArgs) -> ExitCode {
         Some(url) => Some(url.trim_end_matches('/').to_owned()),
         None if args.standalone => None,
         None => {
-            let address = std::net::SocketAddr::from((loaded.config.server.host, loaded.config.server.port));
+            let host = super::client::reachable(loaded.config.server.host);
+            let address = std::net::SocketAddr::from((host, loaded.config.server.port));
             let address = format!("http://{address}");
             is_cproxy(&address).await.then_some(address)
         }
     };
     let result = match at {
         Some(address) => {
-            mcp::bridge_stdio(&format!("{address}/mcp")).await.map_err(|error| error.to_string())
+            // A daemon with a token of this config's asks for it here, too.
+            let token = super::token::read(&loaded.config.server).ok().flatten();
+            let token = token.map(|token| token.expose().to_owned());
+            let upstream = mcp::Upstream { url: format!("{address}/mcp"), token };
+            mcp::bridge_stdio(upstream).await.map_err(|error| error.to_string())
         }
         None => match Running::start(loaded, load, None).await {
             Ok(running) => {

@@ -8,6 +8,7 @@ use super::client::{Client, DaemonArgs};
 use super::process;
 use super::terminal::{Cell, Table, Tint, colour, fail, paint, say, say_json, span};
 use crate::actors::status::{ActorStatus, ProviderStatus, Status};
+use crate::runtime::clock;
 
 /// What `status` takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -72,7 +73,7 @@ async fn looks(client: &Client, every: Duration, json: bool, screen: bool) -> Re
                 format!("{line}\n")
             }
             Ok(status) => {
-                let now = std::time::Instant::now();
+                let now = clock::now();
                 let rate = before.map(|(count, at)| {
                     status.requests.saturating_sub(count) as f64 / (now - at).as_secs_f64().max(0.001)
                 });

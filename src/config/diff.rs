@@ -122,6 +122,7 @@ fn compare(before: &Provider, after: &Provider, keys_changed: bool) -> Change {
         health,
         timeouts,
         headers,
+        extra,
     } = before;
     let connection = [
         ("kind", *kind != after.kind),
@@ -154,6 +155,7 @@ fn compare(before: &Provider, after: &Provider, keys_changed: bool) -> Change {
                 != (after.timeouts.first_byte, after.timeouts.idle, after.timeouts.total),
         ),
         ("headers", *headers != after.headers),
+        ("extra", *extra != after.extra),
     ];
     let mut keys = changed(connection);
     let new_pool = !keys.is_empty();

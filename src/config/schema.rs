@@ -125,6 +125,10 @@ pub struct Provider {
     /// Headers added to each request, for servers that ask for them. Never shown: they may hold credentials.
     #[serde(default, serialize_with = "write_masked")]
     pub headers: BTreeMap<String, String>,
+    /// Fields for the top level of each body that is written for it, in place of ours of the same name: what only this
+    /// server knows (OpenRouter's `provider`, say). A request that is passed on as it is gets none.
+    #[serde(default)]
+    pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 /// What an upstream is.
@@ -296,8 +300,44 @@ pub struct Routing {
     pub retry_ambiguous: bool,
     /// Rules, first match wins.
     pub rules: Vec<Rule>,
+    /// What happens to an answer that breaks after its first output.
+    pub after_output: AfterOutput,
+    /// A second attempt beside one that is slow.
+    pub hedge: Hedge,
     /// The shares of the `score` strategy.
     pub score: ScoreWeights,
+}
+
+/// What happens to an answer that breaks after its first output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterOutput {
+    /// It ends with an error.
+    #[default]
+    Error,
+    /// It can't: the caller gets nothing but signs of life until the answer is whole, so that until then the next
+    /// candidate can take over.
+    Buffer,
+}
+
+/// `[routing.hedge]`: when a streaming request has no output after the time in which its provider usually has
+/// (the 95th percentile), the next candidate is asked as well. The first with output wins, the other is cancelled.
+/// May be billed twice.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hedge {
+    /// Off by default.
+    pub enabled: bool,
+    /// No second attempt before this, however quick the provider usually is.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub min_delay: Duration,
+    /// A second attempt after this, however slow the provider usually is, or if that is not known yet.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub max_delay: Duration,
+    /// Second attempts, as a share of the requests: 0.05 is one in twenty.
+    pub budget: f64,
 }
 
 /// How candidates of one tier are ordered.
@@ -355,6 +395,8 @@ pub struct Rule {
     pub targets: Vec<String>,
     /// Sets: the reasoning effort.
     pub effort: Option<String>,
+    /// Sets: what happens to an answer that breaks after its first output.
+    pub after_output: Option<AfterOutput>,
     /// Sets: refuse, with this message.
     pub refuse: Option<String>,
 }
@@ -376,7 +418,7 @@ pub enum Role {
 }
 
 /// `[cache]`: the cache of whole answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// Off by default.
@@ -388,6 +430,8 @@ pub struct Cache {
     /// Most bytes of answers kept.
     #[schemars(with = "String")]
     pub max_size: ByteSize,
+    /// Also answers to requests that offer tools: what a tool did is not done again.
+    pub tools: bool,
 }
 
 /// `[logging]`.
@@ -667,7 +711,20 @@ impl Default for Routing {
             max_wait: Duration::from_secs(10),
             retry_ambiguous: true,
             rules: Vec::new(),
+            after_output: AfterOutput::default(),
+            hedge: Hedge::default(),
             score: ScoreWeights::default(),
+        }
+    }
+}
+
+impl Default for Hedge {
+    fn default() -> Hedge {
+        Hedge {
+            enabled: false,
+            min_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(10),
+            budget: 0.05,
         }
     }
 }
@@ -680,7 +737,7 @@ impl Default for ScoreWeights {
 
 impl Default for Cache {
     fn default() -> Cache {
-        Cache { enabled: false, ttl: Duration::from_secs(300), max_size: ByteSize(64 << 20) }
+        Cache { enabled: false, ttl: Duration::from_secs(300), max_size: ByteSize(64 << 20), tools: false }
     }
 }
 

@@ -142,6 +142,17 @@ fn routing(config: &Config, check: &mut Check<'_, '_>) {
         check.report(&path.key("retry_delay"), "longer than routing.deadline: no retry would ever be made");
     }
 
+    let hedge = &routing.hedge;
+    let at = path.key("hedge");
+    check.duration(&at.key("min_delay"), hedge.min_delay, true);
+    check.duration(&at.key("max_delay"), hedge.max_delay, false);
+    if hedge.min_delay > hedge.max_delay {
+        check.report(&at.key("min_delay"), "longer than routing.hedge.max_delay");
+    }
+    if !(0.0..=1.0).contains(&hedge.budget) {
+        check.report(&at.key("budget"), "must be a share of the requests, from 0 to 1");
+    }
+
     let score = &routing.score;
     let shares = [
         ("priority", score.priority),

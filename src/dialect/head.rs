@@ -18,6 +18,8 @@ use super::{Dialect, tokens};
 /// The facts of a request that routing needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Head {
+    /// The dialect of the body; `None` counts as Messages.
+    pub dialect: Option<Dialect>,
     /// The model that the caller named, unescaped.
     pub model: String,
     /// Where the model's JSON string stands in the body, quotes included.
@@ -97,6 +99,7 @@ pub fn scan_as(body: &[u8], dialect: Dialect) -> Result<Head, BodyError> {
     found.messages.required(conversation, "a valid list")?;
     let tools = found.tools.optional("tools", "a valid list")?.unwrap_or_default();
     Ok(Head {
+        dialect: Some(dialect),
         model,
         model_span,
         stream: found.stream.optional("stream", "a valid boolean")?.unwrap_or(false),

@@ -4,10 +4,13 @@
 //! Source: RFC 8259 (the JSON grammar, section 7 for strings).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Where the next byte stands, at or after `from`, that a JSON string can't hold as it is: a quote, a
 /// backslash, or a control character. `bytes.len()` if there is none.
@@ -120,6 +123,22 @@ pub struct Str<'a>(pub Cow<'a, str>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count(pub u64);
 
+/// An object: its keys (as written, with their quotes) and values in order, unparsed.
+pub(crate) struct Fields<'a>(pub(crate) Vec<(&'a str, &'a RawValue)>);
+
+/// The body with fields of the user's config at its top level, in front; fields of the same name give way to them.
+pub(crate) fn with_extra(body: Vec<u8>, extra: Option<&BTreeMap<String, Value>>) -> Vec<u8> {
+    let Some(extra) = extra.filter(|extra| !extra.is_empty()) else { return body };
+    let Ok(Fields(fields)) = serde_json::from_slice::<Fields<'_>>(&body) else { return body };
+    let given = extra.iter().map(|(key, value)| (Value::from(key.as_str()).to_string(), value.to_string()));
+    let mut all: Vec<(String, String)> = given.collect();
+    let ours = fields.into_iter().filter(|(key, _)| all.iter().all(|(given, _)| given != key));
+    let ours: Vec<_> = ours.map(|(key, value)| (key.to_owned(), value.get().to_owned())).collect();
+    all.extend(ours);
+    let pairs: Vec<String> = all.into_iter().map(|(key, value)| format!("{key}:{value}")).collect();
+    format!("{{{}}}", pairs.join(",")).into_bytes()
+}
+
 // === impl Str ===
 
 impl std::ops::Deref for Str<'_> {
@@ -153,6 +172,32 @@ impl<'de: 'a, 'a> Deserialize<'de> for Str<'a> {
             }
         }
         deserializer.deserialize_str(StrVisitor)
+    }
+}
+
+// === impl Fields ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fields<'a>, D::Error> {
+        struct InOrder;
+
+        impl<'de> serde::de::Visitor<'de> for InOrder {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(key) = map.next_key::<&'de RawValue>()? {
+                    fields.push((key.get(), map.next_value::<&'de RawValue>()?));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
     }
 }
 

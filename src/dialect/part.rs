@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
+
 use super::sse;
 use super::{Fault, Usage};
 
@@ -94,6 +96,29 @@ pub enum Flow {
     More,
     /// `End` was given; what follows is of no interest.
     Done,
+}
+
+/// Reads a whole body that is a stream of events.
+pub(crate) fn read_events(body: &Bytes, source: &mut dyn Source, sink: &mut dyn Sink) -> Result<(), Fault> {
+    let mut events = sse::Reader::new();
+    events.push(body);
+    while let Some(event) = events.next()? {
+        if source.event(event, sink)? == Flow::Done {
+            return Ok(());
+        }
+    }
+    if let Some(event) = events.finish()?
+        && source.event(event, sink)? == Flow::Done
+    {
+        return Ok(());
+    }
+    source.end(sink)
+}
+
+/// Whether a body of status 200 is a stream of events, whatever its content type says: neither JSON nor HTML.
+pub(crate) fn is_events(body: &[u8]) -> bool {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf));
+    !matches!(first, None | Some(b'{' | b'[' | b'<'))
 }
 
 impl Part<'_> {

@@ -18,15 +18,19 @@ pub fn retry_after(headers: &HeaderMap, body_text: &str, now_unix: u64) -> Optio
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let now = header("date").and_then(http_date).or((now_unix > 0).then_some(now_unix));
     let until = |moment: u64| Some(Duration::from_secs(moment.saturating_sub(now?)));
-    let milliseconds = || seconds(header("retry-after-ms")?).map(|wait| wait / 1000);
-    let retry_after = || {
-        let value = header("retry-after")?;
-        seconds(value).or_else(|| until(http_date(value)?))
-    };
-    milliseconds()
-        .or_else(retry_after)
+    let milliseconds = |name| seconds(header(name)?).map(|wait| wait / 1000);
+    milliseconds("retry-after-ms")
+        .or_else(|| milliseconds("x-ms-retry-after-ms"))
+        .or_else(|| wait(header("retry-after")?, &until))
         .or_else(|| in_body(body_text))
         .or_else(|| reset(headers, &until))
+        .map(|wait| wait.min(LONGEST))
+}
+
+/// How long it is until a limit is refilled, by a header's value in any of its forms: seconds, a span (`6m0s`), a
+/// moment since 1970 in seconds or milliseconds, or a date (RFC 3339, HTTP). A moment that has passed is no wait.
+pub fn refill(text: &str, now_unix: u64) -> Option<Duration> {
+    wait(text.trim(), &|moment| Some(Duration::from_secs(moment.saturating_sub(now_unix))))
         .map(|wait| wait.min(LONGEST))
 }
 
@@ -67,13 +71,16 @@ fn span(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
         let (number, after) = rest.split_at_checked(digits)?;
         let after = after.trim_start_matches(' ');
-        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at_checked(letters)?;
         let scale = match unit {
+            "ns" => 1e-9,
+            "us" | "\u{b5}s" => 1e-6,
             "ms" | "millisecond" | "milliseconds" => 0.001,
             "s" | "sec" | "second" | "seconds" => 1.0,
             "m" | "min" | "minute" | "minutes" => 60.0,
             "h" | "hour" | "hours" => 3600.0,
+            "d" | "day" | "days" => 86_400.0,
             _ => break,
         };
         // "5." at the end of a sentence is 5.
@@ -100,7 +107,9 @@ fn reset(headers: &HeaderMap, until: &dyn Fn(u64) -> Option<Duration>) -> Option
         } else {
             continue;
         };
-        let Some(wait) = value.to_str().ok().and_then(|value| moment(value.trim(), until)) else { continue };
+        let Some(wait) = value.to_str().ok().and_then(|value| self::wait(value.trim(), until)) else {
+            continue;
+        };
         if headers.get(remaining).is_some_and(|left| left.as_bytes() == b"0") {
             used_up = Some(used_up.map_or(wait, |other| other.max(wait)));
         }
@@ -109,14 +118,23 @@ fn reset(headers: &HeaderMap, until: &dyn Fn(u64) -> Option<Duration>) -> Option
     used_up.or(earliest)
 }
 
-/// A span, a number of seconds, a moment since 1970 in seconds or milliseconds, or an RFC 3339 date.
-fn moment(text: &str, until: &dyn Fn(u64) -> Option<Duration>) -> Option<Duration> {
-    match text.parse::<u64>() {
-        Ok(milliseconds) if milliseconds > 100_000_000_000 => until(milliseconds / 1000),
-        Ok(unix) if unix > 100_000_000 => until(unix),
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => span(text).or_else(|| seconds(text)).or_else(|| until(rfc3339(text)?)),
+/// A number of seconds, a span, a moment since 1970 in seconds or milliseconds, or a date.
+fn wait(text: &str, until: &dyn Fn(u64) -> Option<Duration>) -> Option<Duration> {
+    match seconds(text) {
+        // No cast loses anything: durations hold their seconds as u64.
+        Some(milliseconds) if milliseconds.as_secs() >= 1_000_000_000_000 => {
+            until(milliseconds.as_secs() / 1000)
+        }
+        Some(unix) if unix.as_secs() >= 1_000_000_000 => until(unix.as_secs()),
+        Some(seconds) => Some(seconds),
+        None => whole_span(text).or_else(|| until(http_date(text).or_else(|| rfc3339(text))?)),
     }
+}
+
+/// A text that is a span as a whole.
+fn whole_span(text: &str) -> Option<Duration> {
+    let ends = text.ends_with(|c: char| c.is_alphabetic()) && !text.contains(['T', ',']);
+    ends.then(|| span(text)).flatten()
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` as seconds since 1970.
@@ -187,7 +205,9 @@ mod tests {
             let map = [("retry-after".parse().unwrap(), nonsense.parse().unwrap())].into_iter().collect();
             assert_eq!(retry_after(&map, "", 1), None, "{nonsense}");
         }
-        assert_eq!(wait(&[("retry-after", "99999999999")], ""), Some(LONGEST.as_secs_f64()));
+        assert_eq!(wait(&[("retry-after", "999999999")], ""), Some(LONGEST.as_secs_f64()));
+        assert_eq!(wait(&[("x-ms-retry-after-ms", "1000")], ""), Some(1.0));
+        assert_eq!(wait(&[("retry-after", "1994-11-06T08:50:37Z")], ""), Some(60.0));
     }
 
     #[test]
@@ -212,8 +232,14 @@ mod tests {
         ];
         assert_eq!(wait(&openai, ""), Some(360.0));
         assert_eq!(wait(&openai[..2], ""), Some(0.12));
-        assert_eq!(wait(&[("x-ratelimit-reset", "784111800")], ""), Some(23.0));
-        assert_eq!(wait(&[("x-ratelimit-reset", "784111800000")], ""), Some(23.0));
+        let now = 1_772_366_400;
+        for (text, expected) in
+            [("1772366410", 10.0), ("1772366410000", 10.0), ("6m0s", 360.0), ("1d2h", 93_600.0)]
+        {
+            assert_eq!(refill(text, now).map(|wait| wait.as_secs_f64()), Some(expected), "{text}");
+        }
+        assert_eq!(refill("250\u{b5}s", now), Some(Duration::from_micros(250)));
+        assert_eq!(refill("many", now), None);
         assert_eq!(wait(&[("anthropic-ratelimit-tokens-reset", "1994-11-06T08:49:40Z")], ""), Some(3.0));
         assert_eq!(wait(&[], ""), None);
     }

@@ -18,6 +18,8 @@ pub struct Variant {
     pub mid_system: MidSystem,
     /// Whether images are taken at all.
     pub images: bool,
+    /// Whether the server fetches images that are given by their address.
+    pub image_urls: bool,
     /// Whether images may stand in a tool's message.
     pub tool_images: bool,
     /// Whether PDFs are taken, as `file` parts.
@@ -145,6 +147,8 @@ pub enum UserField {
 pub enum WebSearch {
     /// `plugins: [{id: "web"}]`.
     Plugin,
+    /// `web_search_options`, for the models made for it.
+    Options,
     /// By itself, always.
     BuiltIn,
     /// Not at all.
@@ -168,6 +172,7 @@ const GENERIC: Variant = Variant {
     max_field: MaxField::MaxTokens,
     mid_system: MidSystem::UserText,
     images: true,
+    image_urls: true,
     tool_images: false,
     documents: false,
     top_k: false,
@@ -203,12 +208,14 @@ const OPENAI: Variant = Variant {
     user: UserField::SafetyIdentifier,
     service_tier: true,
     think_tags: false,
+    web_search: WebSearch::Options,
     max_tools: 128,
     ..GENERIC
 };
 
 const AZURE: Variant = Variant {
     name: "azure",
+    web_search: WebSearch::None,
     ids: IdRule::AtMost(40),
     prompt_cache_key: false,
     service_tier: false,
@@ -277,6 +284,7 @@ const GEMINI: Variant = Variant {
 
 const LLAMACPP: Variant = Variant {
     name: "llamacpp",
+    image_urls: false,
     tool_images: true,
     top_k: true,
     named_choice: NamedChoice::OnlyTool,
@@ -289,6 +297,7 @@ const LLAMACPP: Variant = Variant {
 
 const OLLAMA: Variant = Variant {
     name: "ollama",
+    image_urls: false,
     named_choice: NamedChoice::OnlyTool,
     reasoning: Reasoning::EffortOrNone,
     ..GENERIC
@@ -303,8 +312,13 @@ const VLLM: Variant = Variant {
     ..GENERIC
 };
 
-const LMSTUDIO: Variant =
-    Variant { name: "lmstudio", top_k: true, named_choice: NamedChoice::OnlyTool, ..GENERIC };
+const LMSTUDIO: Variant = Variant {
+    name: "lmstudio",
+    image_urls: false,
+    top_k: true,
+    named_choice: NamedChoice::OnlyTool,
+    ..GENERIC
+};
 
 const PERPLEXITY: Variant = Variant {
     name: "perplexity",
@@ -394,6 +408,15 @@ mod tests {
         for (name, row) in NAMES.iter().zip(&ROWS) {
             assert_eq!(*name, row.name);
         }
+    }
+
+    #[test]
+    fn the_config_knows_every_row_and_no_other() {
+        let mut known = crate::config::VARIANTS.to_vec();
+        let mut names = NAMES.to_vec();
+        known.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(known, names);
     }
 
     #[test]

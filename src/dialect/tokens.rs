@@ -2,8 +2,9 @@
 //! have none, and for the usage with which a translated answer begins.
 //!
 //! No tokenizer: the cost of a text is a sum over what can be counted in vectorised passes (words, letters,
-//! digits, signs, blanks, characters outside ASCII), with weights that fit the tokenizers of current
-//! models on prose, code and JSON. Where in doubt it counts too many rather than too few, since an estimate
+//! digits, signs, blanks, escapes, characters outside ASCII), with weights that fit the tokenizers of current
+//! models on prose, code and JSON. What is counted is JSON text as it stands in the body: looking at each string
+//! apart would cost several times as much. Where in doubt it counts too many rather than too few, since an estimate
 //! that is too low lets a request run into the model's limit.
 //!
 //! What images and documents cost: Anthropic documentation, "Vision" (width × height / 750) and "PDF support"
@@ -12,11 +13,15 @@
 use super::head;
 
 /// Tokens, added up in hundredths.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
     hundredths: u64,
     /// Bytes of text so far.
     text: usize,
+    /// Text that is not yet counted, behind the two bytes before it: short pieces share a pass.
+    waiting: [u8; BLOCK + 2],
+    /// How many bytes wait.
+    filled: usize,
 }
 
 /// What a message costs beside its content.
@@ -59,20 +64,16 @@ mod weight {
     pub const SIGN: u64 = 48;
     /// A blank after a blank (a single one belongs to the word after it).
     pub const BLANK: u64 = 14;
-    /// An escape of a quote or a backslash.
-    pub const QUOTE: u64 = 55;
-    /// Any other escape.
-    pub const ESCAPE: u64 = 50;
+    /// What an escape (a line end, a quote) costs less than two signs.
+    pub const ESCAPED: u64 = 31;
+    /// What a character that is escaped by its number costs less than its six signs, digits and letters.
+    pub const NUMBERED: u64 = 130;
     /// A character of two bytes: accented letters, Greek, Cyrillic, Hebrew, Arabic.
     pub const TWO_BYTES: u64 = 62;
     /// A character of three bytes: mostly Chinese, Japanese, Korean.
     pub const THREE_BYTES: u64 = 115;
     /// A character of four bytes: emoji.
     pub const FOUR_BYTES: u64 = 230;
-    /// A line end.
-    pub const LINE: u64 = 65;
-    /// A structural sign of JSON text.
-    pub const STRUCTURE: u64 = 40;
 }
 
 /// The estimate for a Messages body, as [`head::scan`] gives it. Never 0. A body that is no request is counted
@@ -83,13 +84,10 @@ pub fn estimate(body: &[u8]) -> u64 {
 
 /// The estimate for a text. 0 only for an empty one.
 pub fn of_text(text: &str) -> u64 {
+    let mut json = bytes::BytesMut::with_capacity(text.len() + text.len() / 8);
+    super::json::write_escaped(&mut json, text);
     let mut tally = Tally::default();
-    for (number, line) in text.split('\n').enumerate() {
-        if number > 0 {
-            tally.escape(b'n');
-        }
-        tally.text(line.as_bytes());
-    }
+    tally.text(&json);
     tally.tokens()
 }
 
@@ -111,37 +109,64 @@ pub(super) fn pdf(bytes: u64) -> u64 {
 // === impl Tally ===
 
 impl Tally {
-    /// Adds a piece of the inside of a JSON string that holds no escapes.
+    /// Adds JSON text: the inside of a string, or a whole value.
     pub fn text(&mut self, text: &[u8]) {
-        let mut before = b' ';
-        for piece in text.chunks(BLOCK) {
+        self.begin_piece();
+        let mut rest = text;
+        // The beginning of a long text goes with what waits; then whole blocks are counted where they stand.
+        let (start, _) = rest.split_at(rest.len().min(BLOCK));
+        self.take(start);
+        self.text += start.len();
+        while let Some(block) = rest.get(BLOCK - 2..).and_then(|rest| rest.first_chunk::<{ BLOCK + 2 }>()) {
+            rest = rest.get(BLOCK..).unwrap_or_default();
             // Of a long text a quarter is counted, spread evenly: a window of 256 bytes in each 1,024.
-            let share = if self.text < EXACT { 1 } else { 4 };
-            if share == 1 || self.text & 0x300 == 0 {
-                // Zero is of no kind: what the text doesn't fill counts nothing.
-                let mut block = [0; BLOCK + 1];
-                block[0] = before;
-                block[1..=piece.len()].copy_from_slice(piece);
-                self.hundredths += cost(&block) * share;
+            if self.text < EXACT {
+                self.hundredths += cost(block);
+            } else if self.text & 0x300 == 0 {
+                self.hundredths += cost(block) * 4;
             }
-            self.text += piece.len();
-            before = piece.last().copied().unwrap_or(b' ');
+            self.text += BLOCK;
+        }
+        let end = rest.get(BLOCK..).unwrap_or_default();
+        self.take(end);
+        self.text += end.len();
+    }
+
+    /// A blank, which costs nothing, stands between a piece and the one before it.
+    fn begin_piece(&mut self) {
+        if self.waiting.get(self.filled + 1) != Some(&b' ') {
+            self.take(b" ");
         }
     }
 
-    /// Adds an escape of a JSON string, by the character after its backslash.
-    pub fn escape(&mut self, kind: u8) {
-        self.hundredths += match kind {
-            b'n' => weight::LINE,
-            b'u' => weight::THREE_BYTES,
-            b'"' | b'\\' => weight::QUOTE,
-            _ => weight::ESCAPE,
-        };
+    /// Lets text wait, and counts what waits whenever that fills a block.
+    fn take(&mut self, piece: &[u8]) {
+        let (now, later) = piece.split_at(piece.len().min(BLOCK - self.filled));
+        self.put(now);
+        if self.filled == BLOCK {
+            self.count();
+            self.put(later);
+        }
     }
 
-    /// Adds a structural sign of JSON text.
-    pub fn structure(&mut self) {
-        self.hundredths += weight::STRUCTURE;
+    fn put(&mut self, piece: &[u8]) {
+        let from = self.filled + 2;
+        if let Some(space) = self.waiting.get_mut(from..from + piece.len()) {
+            space.copy_from_slice(piece);
+            self.filled += piece.len();
+        }
+    }
+
+    /// Counts what waits.
+    fn count(&mut self) {
+        self.hundredths += cost(&self.waiting);
+        self.waiting.copy_within(self.filled..self.filled + 2, 0);
+        self.filled = 0;
+    }
+
+    /// A character that was or will be counted is escaped by its number.
+    pub fn numbered(&mut self) {
+        self.hundredths = self.hundredths.saturating_sub(weight::NUMBERED);
     }
 
     /// Adds tokens.
@@ -150,32 +175,47 @@ impl Tally {
     }
 
     /// The sum, rounded up.
-    pub fn tokens(self) -> u64 {
+    pub fn tokens(mut self) -> u64 {
+        // Zero is of no kind: what the text doesn't fill counts nothing.
+        self.waiting[self.filled + 2..].fill(0);
+        self.count();
         self.hundredths.div_ceil(100)
     }
 }
 
-/// What a block of text costs, behind the byte before it. Each count is a loop of its own over an array of fixed
-/// size, which compiles to vector instructions; 64 keeps the counts within a byte.
-fn cost(block: &[u8; BLOCK + 1]) -> u64 {
-    let (Some(before), Some(text)) = (block.first_chunk::<BLOCK>(), block.last_chunk::<BLOCK>()) else {
-        return 0;
-    };
-    let count = |is: fn(u8) -> bool| u64::from(text.iter().map(|&b| u8::from(is(b))).sum::<u8>());
-    let pairs = |is: fn(u8, u8) -> bool| {
-        let pairs = before.iter().zip(text);
-        u64::from(pairs.map(|(&a, &b)| u8::from(is(a, b))).sum::<u8>())
-    };
-    let letters = count(is_letter);
-    let digits = count(is_digit);
-    let visible = count(is_visible);
-    let mut sum = letters * weight::LETTER
-        + pairs(|a, b| is_letter(b) & !is_letter(a)) * weight::WORD
-        + pairs(|a, b| is_upper(b) & is_lower(a)) * weight::HUMP
-        + digits * weight::DIGIT
-        + (visible - letters - digits) * weight::SIGN
-        + pairs(|a, b| (a == b' ') & (b == b' ')) * weight::BLANK;
-    if !text.is_ascii() {
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally { hundredths: 0, text: 0, waiting: [b' '; BLOCK + 2], filled: 0 }
+    }
+}
+
+/// What a block of text costs, behind the two bytes before it. A loop over arrays of fixed size, which compiles to
+/// vector instructions; 64 keeps the counts within a byte.
+fn cost(block: &[u8; BLOCK + 2]) -> u64 {
+    let [mut letters, mut words, mut humps, mut digits, mut signs, mut blanks, mut escapes] = [0u8; 7];
+    for at in 2..BLOCK + 2 {
+        let (b, before, earlier) = (block[at], block[at - 1], block[at - 2]);
+        let plain = before != b'\\'; // the letter of an escape belongs to no word
+        let letter = is_letter(b) & plain;
+        let in_word = is_letter(before) & (earlier != b'\\');
+        letters += u8::from(letter);
+        words += u8::from(letter & !in_word);
+        humps += u8::from(is_upper(b) & is_lower(before));
+        digits += u8::from(is_digit(b));
+        signs += u8::from(is_visible(b) & !letter & !is_digit(b) & !((b == b'"') & plain));
+        blanks += u8::from((b == b' ') & (before == b' '));
+        escapes += u8::from(b == b'\\');
+    }
+    let n = u64::from;
+    let mut sum = n(letters) * weight::LETTER
+        + n(words) * weight::WORD
+        + n(humps) * weight::HUMP
+        + n(digits) * weight::DIGIT
+        + n(signs) * weight::SIGN
+        + n(blanks) * weight::BLANK;
+    sum = sum.saturating_sub(n(escapes) * weight::ESCAPED);
+    if !block.is_ascii() {
+        let count = |is: fn(u8) -> bool| n(block[2..].iter().map(|&b| u8::from(is(b))).sum::<u8>());
         sum += count(|b| (0xC0..0xE0).contains(&b)) * weight::TWO_BYTES
             + count(|b| (0xE0..0xF0).contains(&b)) * weight::THREE_BYTES
             + count(|b| b >= 0xF0) * weight::FOUR_BYTES;

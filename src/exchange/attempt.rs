@@ -12,6 +12,7 @@ use super::pipe::{Pipe, Report};
 use super::request::Request;
 use crate::cells::Lease;
 use crate::cells::upstream::Body;
+use crate::config::AfterOutput;
 use crate::dialect::openai_chat::Rectify;
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
@@ -66,6 +67,7 @@ pub async fn attempt(
     lease: &mut Lease,
     outgoing: Outgoing,
     known: &[Rectify],
+    after_output: AfterOutput,
 ) -> Result<Committed, Failed> {
     let (message, reading) = match outgoing {
         Outgoing::Send(message, reading) => (message, reading),
@@ -89,35 +91,49 @@ pub async fn attempt(
         return Err(Failed { fault, mend });
     }
     if request.facts.head.stream {
-        return Ok(stream(request, &reading, parts.headers, body, headers_by, total_by, timeouts.idle).await?);
+        let by = Until { first: headers_by, idle: timeouts.idle, total: total_by };
+        return Ok(stream(request, &reading, parts.headers, body, by, after_output).await?);
     }
     let body = whole(Vec::new(), body, MAX_WHOLE, total_by, timeouts.idle).await?;
     let (body, report) = reading.whole(request, &body)?;
     Ok(Committed::Whole { headers: parts.headers, body, report })
 }
 
-/// Reads a stream up to its first output. An answer that turns out to be one JSON document is read as such,
+/// The deadlines of an answer.
+#[derive(Clone, Copy)]
+struct Until {
+    first: Instant,
+    idle: Duration,
+    total: Instant,
+}
+
+/// Reads a stream up to its first output, or, where it is to be held, up to its end. An answer that turns out to be one JSON document is read as such,
 /// whatever its content type says.
 async fn stream(
     request: &Request,
     reading: &Reading,
     headers: HeaderMap,
     mut body: Body,
-    first_by: Instant,
-    total_by: Instant,
-    idle: Duration,
+    until: Until,
+    after_output: AfterOutput,
 ) -> Result<Committed, Fault> {
     let mut pipe = reading.pipe(request);
-    let mut gate = Gate::default();
+    // What is to be whole before it goes on is held to its end.
+    let hold = after_output == AfterOutput::Buffer;
+    let mut gate = if hold { Gate::holding(MAX_WHOLE) } else { Gate::default() };
     let mut pieces = Vec::new();
     let mut looked = false;
     loop {
-        let frame = by(first_by, Phase::FirstOutput, async { body.frame().await.transpose() }).await?;
+        let (deadline, phase) = match pipe.begun() {
+            true => (until.total.min(clock::now() + until.idle), Phase::Idle),
+            false => (until.first, Phase::FirstOutput),
+        };
+        let frame = by(deadline, phase, async { body.frame().await.transpose() }).await?;
         let flow = match frame.map(http_body::Frame::into_data) {
             Some(Ok(chunk)) => {
                 let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace());
                 if !looked && matches!(first, Some(b'{' | b'[' | b'<')) {
-                    let body = whole(vec![chunk], body, MAX_WHOLE, total_by, idle).await?;
+                    let body = whole(vec![chunk], body, MAX_WHOLE, until.total, until.idle).await?;
                     let (body, report) = reading.whole(request, &body)?;
                     return Ok(Committed::Whole { headers, body, report });
                 }
@@ -128,7 +144,7 @@ async fn stream(
             None => pipe.end(&mut pieces).map(|()| Flow::Done)?,
         };
         let ended = flow == Flow::Done;
-        let first = gate.pass(&mut pieces, pipe.begun() || ended);
+        let first = gate.pass(&mut pieces, ended || (pipe.begun() && !hold));
         if gate.is_open() {
             return Ok(Committed::Stream { headers, first, body, pipe, ended });
         }

@@ -10,7 +10,7 @@ use super::request::Request;
 use crate::cells::Setup;
 use crate::dialect::anthropic::compose::Destination;
 use crate::dialect::anthropic::{self, ErrorAnswer, MessageBuilder, StreamWriter};
-use crate::dialect::{Dialect, Fault, Part, Sink, openai_chat};
+use crate::dialect::{Dialect, Fault, Part, Sink, openai_chat, openai_responses};
 use crate::routing::Candidate;
 use crate::runtime::clock;
 
@@ -18,6 +18,16 @@ use crate::runtime::clock;
 pub trait Writer: Sink + Send {
     /// The bytes written since the last time: whole events.
     fn take(&mut self) -> Bytes;
+
+    /// A sign of life that depends on what was written; `None`: [`ping`] will do.
+    fn ping(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// An error that depends on what was written; `None`: [`error_event`] will do.
+    fn fail(&mut self, _fault: &Fault) -> Option<Bytes> {
+        None
+    }
 }
 
 /// Writes parts as a whole answer, or as all of a stream's bytes, and notes how it ended.
@@ -29,7 +39,8 @@ pub struct Whole {
 /// As the caller wants it.
 enum Form {
     Message(MessageBuilder),
-    Completion(openai_chat::answer::CompletionBuilder),
+    Completion(Box<openai_chat::answer::CompletionBuilder>),
+    Response(Box<openai_responses::answer::Writer>),
     Stream(Box<dyn Writer>),
 }
 
@@ -46,8 +57,9 @@ pub fn messages<'r>(
     };
     match request.dialect {
         Dialect::Anthropic | Dialect::Gemini => Ok(Cow::Borrowed(&request.body)),
-        Dialect::OpenAiChat | Dialect::OpenAiResponses => {
-            Ok(Cow::Owned(openai_chat::to_messages::to_messages(&request.body, &to)?))
+        Dialect::OpenAiChat => Ok(Cow::Owned(openai_chat::to_messages::to_messages(&request.body, &to)?)),
+        Dialect::OpenAiResponses => {
+            Ok(Cow::Owned(openai_responses::to_messages::to_messages(&request.body, &to)?))
         }
     }
 }
@@ -59,9 +71,8 @@ pub fn writer(request: &Request) -> Box<dyn Writer> {
         Dialect::Anthropic | Dialect::Gemini => {
             Box::new(StreamWriter::new(&head.model, &message_id(request), head.estimated_tokens))
         }
-        Dialect::OpenAiChat | Dialect::OpenAiResponses => {
-            Box::new(openai_chat::answer::StreamWriter::new(heading(request)))
-        }
+        Dialect::OpenAiChat => Box::new(openai_chat::answer::StreamWriter::new(chat_heading(request))),
+        Dialect::OpenAiResponses => Box::new(response_writer(request)),
     }
 }
 
@@ -86,7 +97,8 @@ pub fn error_event(dialect: Dialect, fault: &Fault, request_id: &str) -> Bytes {
             };
             [&b"event: error\ndata: "[..], &body, b"\n\n"].concat().into()
         }
-        Dialect::OpenAiChat | Dialect::OpenAiResponses => openai_chat::answer::error_event(fault),
+        Dialect::OpenAiChat => openai_chat::answer::error_event(fault),
+        Dialect::OpenAiResponses => openai_responses::answer::error_event(fault),
     }
 }
 
@@ -99,7 +111,7 @@ pub fn error(dialect: Dialect, fault: &Fault, request_id: &str) -> ErrorAnswer {
 }
 
 /// What a Chat answer says beside its content.
-fn heading(request: &Request) -> openai_chat::answer::Heading {
+fn chat_heading(request: &Request) -> openai_chat::answer::Heading {
     let head = &request.facts.head;
     openai_chat::answer::Heading {
         model: head.model.clone(),
@@ -108,6 +120,18 @@ fn heading(request: &Request) -> openai_chat::answer::Heading {
         estimate: head.estimated_tokens,
         ..openai_chat::answer::Heading::read(&request.body)
     }
+}
+
+/// The writer of a Responses answer, for a stream and for one object alike.
+fn response_writer(request: &Request) -> openai_responses::answer::Writer {
+    let head = &request.facts.head;
+    openai_responses::answer::Writer::new(openai_responses::answer::Heading {
+        model: head.model.clone(),
+        id: request.id.0.trim_start_matches("req_").to_owned(),
+        created: clock::unix(),
+        estimate: head.estimated_tokens,
+        ..openai_responses::answer::Heading::read(&request.body)
+    })
 }
 
 /// The id of a message whose upstream gives none.
@@ -127,6 +151,20 @@ impl Writer for openai_chat::answer::StreamWriter {
     }
 }
 
+impl Writer for openai_responses::answer::Writer {
+    fn take(&mut self) -> Bytes {
+        openai_responses::answer::Writer::take(self)
+    }
+
+    fn ping(&mut self) -> Option<Bytes> {
+        Some(openai_responses::answer::Writer::ping(self))
+    }
+
+    fn fail(&mut self, fault: &Fault) -> Option<Bytes> {
+        Some(openai_responses::answer::Writer::fail(self, fault))
+    }
+}
+
 // === impl Whole ===
 
 impl Whole {
@@ -138,9 +176,10 @@ impl Whole {
             Dialect::Anthropic | Dialect::Gemini => {
                 Form::Message(MessageBuilder::new(&head.model, &message_id(request), head.estimated_tokens))
             }
-            Dialect::OpenAiChat | Dialect::OpenAiResponses => {
-                Form::Completion(openai_chat::answer::CompletionBuilder::new(heading(request)))
+            Dialect::OpenAiChat => {
+                Form::Completion(Box::new(openai_chat::answer::CompletionBuilder::new(chat_heading(request))))
             }
+            Dialect::OpenAiResponses => Form::Response(Box::new(response_writer(request))),
         };
         Whole { form, report: Report::default() }
     }
@@ -150,6 +189,7 @@ impl Whole {
         let body = match self.form {
             Form::Message(builder) => builder.finish(),
             Form::Completion(builder) => builder.finish(),
+            Form::Response(writer) => writer.finish(),
             Form::Stream(mut writer) => Some(writer.take()),
         };
         match (body, &self.report.stop) {
@@ -167,6 +207,10 @@ impl Sink for Whole {
         match &mut self.form {
             Form::Message(builder) => builder.part(part),
             Form::Completion(builder) => builder.part(part),
+            Form::Response(writer) => {
+                writer.part(part);
+                writer.take(); // the events are not wanted
+            }
             Form::Stream(writer) => writer.part(part),
         }
     }

@@ -1,26 +1,65 @@
 //! Token counts, and the plan of a request without running it.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::Exchange;
 use super::answer::{Answer, AnswerBody};
+use super::outgoing::counting;
 use super::request::Request;
 use crate::routing::{Candidate, Facts, Plan};
 use crate::runtime::clock;
 
+/// How long a provider may take to count.
+const COUNT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Most bytes of a count.
+const MAX_COUNT: usize = 64 << 10;
+
+/// A count, as both Anthropic and OpenAI give it.
+#[derive(serde::Deserialize)]
+struct Counted {
+    input_tokens: u64,
+}
+
 impl Exchange {
-    /// Counts the tokens of a request, as an estimate.
+    /// Counts the tokens of a request: by the provider that would get it, if that is one that counts and answers
+    /// soon; else as an estimate. Counting needs no admission and uses up no limit.
     pub async fn count_tokens(&self, request: Request) -> Answer {
-        let tokens = request.facts.head.estimated_tokens.max(1);
+        let counted = tokio::time::timeout(COUNT_LIMIT, self.counted(&request)).await.ok().flatten();
+        let (tokens, how) = match counted {
+            Some(tokens) => (tokens, "upstream"),
+            None => (request.facts.head.estimated_tokens.max(1), "estimate"),
+        };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("x-cproxy-count", HeaderValue::from_static("estimate"));
+        headers.insert("x-cproxy-count", HeaderValue::from_static(how));
         if let Ok(id) = HeaderValue::from_str(&request.id.0) {
             headers.insert("request-id", id);
         }
         let body = format!("{{\"input_tokens\":{tokens}}}").into();
         Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(body), served: None }
+    }
+
+    /// What the provider that would get the request says; `None` if it can't, or does not.
+    async fn counted(&self, request: &Request) -> Option<u64> {
+        let published = self.directory.published.load_full();
+        let plan = self.plan(request, &published, true);
+        let candidate = plan.candidates.first().filter(|candidate| candidate.why.blocked.is_none())?;
+        let cell = &published.entries.get(candidate.row)?.cell;
+        let (setup, key) = (cell.setup(), cell.any_key(clock::now()));
+        let message = counting(request, candidate, &plan, &setup, key.as_ref())?;
+        let response = setup.upstream.send(message).await.ok()?;
+        if !response.status().is_success() {
+            return None;
+        }
+        let body = response.into_body().map_err(|fault| fault.message);
+        let body = http_body_util::Limited::new(body, MAX_COUNT).collect().await.ok()?;
+        let counted: Counted = serde_json::from_slice(&body.to_bytes()).ok()?;
+        Some(counted.input_tokens)
     }
 
     /// The plan of a request in words: whom it would be sent to, in order and why; whom not, and why not.

@@ -7,14 +7,26 @@ use bytes::Bytes;
 pub const MAX_HELD: usize = 256 << 10;
 
 /// Holds back what is not yet committed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     open: bool,
+    most: usize,
     held: Vec<Bytes>,
     size: usize,
 }
 
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::holding(MAX_HELD)
+    }
+}
+
 impl Gate {
+    /// A gate that holds back at most so many bytes.
+    pub fn holding(most: usize) -> Gate {
+        Gate { open: false, most, held: Vec::new(), size: 0 }
+    }
+
     /// Takes the pieces that an upstream's chunk gave, and whether real output has begun. Gives back what may
     /// go to the caller now.
     pub fn pass(&mut self, pieces: &mut Vec<Bytes>, begun: bool) -> Vec<Bytes> {
@@ -23,7 +35,7 @@ impl Gate {
         }
         self.size += pieces.iter().map(Bytes::len).sum::<usize>();
         self.held.append(pieces);
-        self.open = begun || self.size > MAX_HELD;
+        self.open = begun || self.size > self.most;
         if self.open { std::mem::take(&mut self.held) } else { Vec::new() }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http::StatusCode;
+use tokio::sync::mpsc;
 
 use super::answer::{Answer, AnswerBody};
 use super::caller::{error_event, ping};
@@ -18,12 +19,15 @@ use super::request::Request;
 /// A request on its way to its commit point.
 pub type Life = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
+/// What happens to a request, for people; nobody may be telling.
+pub type News = Option<mpsc::Receiver<String>>;
+
 /// Where a late answer stands.
 enum Late {
     /// Nothing has come yet, and nothing was said yet.
-    Silent(Life),
+    Silent(Life, News),
     /// Nothing has come yet.
-    Waiting(Life),
+    Waiting(Life, News),
     /// The answer flows.
     Flowing(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
     /// All has been said.
@@ -31,14 +35,14 @@ enum Late {
 }
 
 /// The answer to a caller whose request still lives.
-pub fn late(request: Arc<Request>, life: Life) -> Answer {
+pub fn late(request: Arc<Request>, life: Life, news: News) -> Answer {
     let headers = refuse::stream_headers(&request);
-    let stream = futures_util::stream::unfold(Late::Silent(life), move |state| {
+    let stream = futures_util::stream::unfold(Late::Silent(life, news), move |state| {
         let request = request.clone();
         async move {
             match state {
-                Late::Silent(life) => Some((ping(request.dialect), Late::Waiting(life))),
-                Late::Waiting(life) => Some(wait(&request, life).await),
+                Late::Silent(life, news) => Some((ping(request.dialect), Late::Waiting(life, news))),
+                Late::Waiting(life, news) => Some(wait(&request, life, news).await),
                 Late::Flowing(mut rest) => rest.next().await.map(|piece| (piece, Late::Flowing(rest))),
                 Late::Ended => None,
             }
@@ -48,7 +52,7 @@ pub fn late(request: Arc<Request>, life: Life) -> Answer {
 }
 
 /// Waits for the commit point, or until it is time for another sign of life.
-async fn wait(request: &Request, mut life: Life) -> (Bytes, Late) {
+async fn wait(request: &Request, mut life: Life, mut news: News) -> (Bytes, Late) {
     tokio::select! {
         biased;
         outcome = &mut life => match outcome {
@@ -56,6 +60,24 @@ async fn wait(request: &Request, mut life: Life) -> (Bytes, Late) {
             Ok(Answer { body: AnswerBody::Whole(bytes), .. }) => (bytes, Late::Ended),
             Err(failure) => (error_event(request.dialect, &failure.fault, &request.id.0), Late::Ended),
         },
-        () = tokio::time::sleep(PING_EVERY) => (ping(request.dialect), Late::Waiting(life)),
+        Some(what) = next(&mut news) => (told(&what, request), Late::Waiting(life, news)),
+        () = tokio::time::sleep(PING_EVERY) => (ping(request.dialect), Late::Waiting(life, news)),
     }
+}
+
+/// The next news.
+async fn next(news: &mut News) -> Option<String> {
+    match news {
+        Some(news) => news.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// News as a comment of the stream, which programs skip and people see, and a sign of life.
+fn told(what: &str, request: &Request) -> Bytes {
+    let mut line = String::with_capacity(what.len() + 4);
+    line.push_str(": ");
+    line.extend(what.chars().map(|c| if c.is_control() { ' ' } else { c }));
+    line.push_str("\n\n");
+    [line.as_bytes(), &ping(request.dialect)].concat().into()
 }

@@ -5,21 +5,25 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
+use tokio::sync::mpsc;
+
 use super::Exchange;
 use super::answer::Answer;
 use super::attempt::{Committed, Failed, attempt};
+use super::cached::Cached;
+use super::course::Course;
 use super::late::late;
 use super::outgoing::outgoing;
 use super::refuse;
 use super::request::Request;
-use super::settle::Settlement;
+use super::settle::{Changed, Settlement};
 use crate::actors::directory::Published;
 use crate::actors::provider::ProviderMessage;
 use crate::cells::{Lease, OpenRequest, Refusal};
+use crate::config::AfterOutput;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::routing::admission::Ask;
-use crate::routing::treatment::{Situation, Step, step};
-use crate::routing::{Candidate, Home, Inputs, Plan, backoff, plan};
+use crate::routing::{Candidate, Home, Inputs, Plan, plan};
 use crate::runtime::{self, AskError, Place, State, clock};
 
 /// Silence before the first output after which a streaming caller gets its headers and a sign of life.
@@ -34,8 +38,8 @@ const RESTART_LIMIT: Duration = Duration::from_secs(2);
 /// Output that is reserved for when an answer's length can't be known.
 const EXPECTED_OUTPUT: u64 = 4096;
 
-/// Changes to a request that one provider may ask for, one after the other, before it counts as refused.
-const MENDS: u32 = 3;
+/// News that wait for a caller to be told of them; more are lost.
+const NEWS: usize = 8;
 
 /// A request that reached its commit point, or did not.
 pub type Outcome = Result<Answer, Box<Failure>>;
@@ -49,6 +53,16 @@ pub struct Failure {
     pub route: String,
 }
 
+/// An attempt, up to its commit point.
+pub(super) struct Tried {
+    /// Its lease, to be settled.
+    pub lease: Lease,
+    /// What the translation changed.
+    pub changed: Changed,
+    /// What came of it.
+    pub result: Result<Committed, Failed>,
+}
+
 impl Exchange {
     /// Runs a request to its answer. Always answers; dropping the future, or the answer's stream, means that
     /// the caller has left: its upstream call ends, its lease returns, nothing more is tried.
@@ -57,6 +71,7 @@ impl Exchange {
         let Some(open) = self.directory.requests.begin(limit) else {
             return refuse::overloaded(&request);
         };
+        let (request, news) = with_news(request);
         let request = Arc::new(request);
         let mut life = Box::pin(self.clone().live(request.clone(), open));
         if !request.facts.head.stream {
@@ -65,7 +80,7 @@ impl Exchange {
         tokio::select! {
             biased;
             outcome = &mut life => refuse::settle_down(&request, outcome),
-            () = tokio::time::sleep(PATIENCE) => late(request, life),
+            () = tokio::time::sleep(PATIENCE) => late(request, life, news),
         }
     }
 
@@ -87,135 +102,60 @@ impl Exchange {
         }
     }
 
-    /// Goes through the candidates until one commits.
+    /// Plans the request, and goes through its candidates.
     async fn attempts(&self, request: &Arc<Request>, open: OpenRequest) -> Outcome {
         let started = clock::now();
-        let config = self.directory.config_cell.get();
-        let routing = &config.config.routing;
+        let loaded = self.directory.config_cell.get();
+        let routing = &loaded.config.routing;
         let deadline = started + request.timeout.unwrap_or(routing.deadline);
         self.directory.routes.earn_retry(started);
+        if routing.hedge.enabled {
+            self.directory.routes.earn_hedge(routing.hedge.budget, started);
+        }
         let published = self.directory.published.load_full();
         let plan = self.plan(request, &published, false);
         let mut settlement = Settlement::begin(&self.directory, request, open, started);
         if let Some(reason) = &plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
         }
-
-        let mut worst: Option<Fault> = None;
-        let mut too_small: Option<&Candidate> = None;
-        let mut hops = 0;
-        for (n, candidate) in plan.candidates.iter().enumerate() {
-            if hops >= routing.max_hops || clock::now() >= deadline {
-                break;
-            }
-            if too_small.is_some_and(|failed| !candidate.may_hold_more_than(failed)) {
-                settlement.note(candidate, &"its window is no larger");
-                continue;
-            }
-            hops += 1;
-            let others = hops < routing.max_hops && n + 1 < plan.candidates.len();
-            let (mut retries, mut mends) = (0, 0);
-            let mut tried: Vec<Arc<str>> = Vec::new();
-            loop {
-                let wait_until = deadline.min(clock::now() + routing.max_wait);
-                let lease = match self.admit(request, candidate, &published, &tried, wait_until).await {
-                    Ok(lease) => lease,
-                    Err(refusal) => {
-                        settlement.note(candidate, &refusal);
-                        worse(&mut worst, refusal.into_fault(&candidate.target, clock::now()));
-                        if retries == 0 && tried.is_empty() {
-                            hops -= 1; // nothing was sent
-                        }
-                        break;
-                    }
-                };
-                let (lease, Failed { fault, mend }) = match self
-                    .attempt(request, candidate, &plan, lease, deadline, &mut settlement)
-                    .await
-                {
-                    Ok((lease, committed)) => return Ok(settlement.committed(candidate, lease, committed)),
-                    Err(failed) => failed,
-                };
-                if let Some(key) = lease.key() {
-                    tried.push(key.name().clone());
-                }
-                let situation = Situation {
-                    others,
-                    other_keys: lease.setup().keys.len() > tried.len(),
-                    retries_left: routing.retry_attempts.saturating_sub(retries),
-                    retry_ambiguous: routing.retry_ambiguous,
-                    backoff: backoff(routing.retry_delay, retries, self.directory.random.draw()),
-                    patience: deadline.saturating_duration_since(clock::now()),
-                };
-                let next = step(&fault, &situation);
-                settlement.faulted(candidate, lease, &fault);
-                if let Some(mend) = mend.filter(|_| mends < MENDS) {
-                    settlement.healed(mend.as_str());
-                    self.directory.routes.learn(&candidate.target, mend);
-                    tried.clear();
-                    mends += 1;
-                    continue;
-                }
-                let upcoming = plan
-                    .candidates
-                    .get(n + 1)
-                    .filter(|_| matches!(next, Step::NextCandidate | Step::LargerWindow));
-                say(request, candidate, &fault, upcoming);
-                worse(&mut worst, fault);
-                match next {
-                    Step::Again(wait) if self.directory.routes.spend_retry(clock::now()) => {
-                        retries += 1;
-                        tried.clear();
-                        tokio::time::sleep(wait).await;
-                    }
-                    Step::OtherKey => {}
-                    Step::LargerWindow => {
-                        too_small = Some(candidate);
-                        break;
-                    }
-                    Step::Again(_) | Step::NextCandidate => break,
-                    Step::Stop => {
-                        return Err(settlement.failed(worst.unwrap_or_else(|| nobody(request, &plan))));
-                    }
-                }
-            }
+        if let Err(over) = settlement.reserve(&plan) {
+            return Err(settlement.failed(over));
         }
-        Err(settlement.failed(worst.unwrap_or_else(|| nobody(request, &plan))))
+        let cache = Cached::of(self, request, &plan, &loaded.config.cache);
+        Course::new(self, request, &plan, &published, routing, deadline, settlement, cache).run().await
     }
 
     /// One attempt: the request in the candidate's dialect, sent, up to its commit point.
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
         request: &Request,
         candidate: &Candidate,
         plan: &Plan,
         mut lease: Lease,
         deadline: Instant,
-        settlement: &mut Settlement,
-    ) -> Result<(Lease, Committed), (Lease, Failed)> {
-        settlement.attempting();
+    ) -> Tried {
         let learned = self.directory.routes.learned(&candidate.target);
         let outgoing = match outgoing(request, candidate, plan, &lease, &learned) {
             Ok(outgoing) => outgoing,
-            Err(fault) => return Err((lease, Failed { fault, mend: None })),
+            Err(fault) => return Tried { lease, changed: Changed::by(None), result: Err(fault.into()) },
         };
-        settlement.translated(&outgoing);
+        let changed = Changed::by(Some(&outgoing));
         // A caller that streams waits for its first output; one that does not, for the whole answer.
-        let until = if request.facts.head.stream || request.timeout.is_some() {
-            deadline
-        } else {
-            clock::now() + lease.timeouts().total
+        let whole = !request.facts.head.stream || plan.after_output == AfterOutput::Buffer;
+        let until = match whole && request.timeout.is_none() {
+            true => clock::now() + lease.timeouts().total,
+            false => deadline,
         };
-        match tokio::time::timeout_at(until.into(), attempt(request, &mut lease, outgoing, &learned)).await {
-            Ok(Ok(committed)) => Ok((lease, committed)),
-            Ok(Err(failed)) => Err((lease, failed)),
+        let attempt = attempt(request, &mut lease, outgoing, &learned, plan.after_output);
+        let result = match tokio::time::timeout_at(until.into(), attempt).await {
+            Ok(result) => result,
             Err(_) => {
                 let kind = FaultKind::Timeout(Phase::FirstOutput);
-                let fault =
-                    Fault { ambiguous: true, ..Fault::new(kind, "the request's own deadline passed") };
-                Err((lease, Failed { fault, mend: None }))
+                let fault = Fault::new(kind, "the request's own deadline passed");
+                Err(Fault { ambiguous: true, ..fault }.into())
             }
-        }
+        };
+        Tried { lease, changed, result }
     }
 
     /// Who is to be asked, in order.
@@ -236,7 +176,11 @@ impl Exchange {
             draw: self.directory.random.draw(),
             explain,
         };
-        self.directory.routes.balance(|balance| plan(&inputs, balance))
+        // Who only looks takes nobody's turn.
+        self.directory.routes.balance(|balance| match explain {
+            true => plan(&inputs, &mut balance.clone()),
+            false => plan(&inputs, balance),
+        })
     }
 
     /// Where the session was served before with this model.
@@ -246,7 +190,7 @@ impl Exchange {
     }
 
     /// Asks the candidate's actor for a lease.
-    async fn admit(
+    pub(super) async fn admit(
         &self,
         request: &Request,
         candidate: &Candidate,
@@ -287,32 +231,12 @@ impl Exchange {
     }
 }
 
-/// Tells a waiting caller what happens. Lossy: nobody waits for it.
-fn say(request: &Request, failed: &Candidate, fault: &Fault, next: Option<&Candidate>) {
-    if let Some(progress) = &request.progress {
-        let what = fault.kind.as_str().replace('_', " ");
-        let _ = progress.try_send(match next {
-            Some(next) => format!("{}: {what}; trying {}", failed.target, next.target),
-            None => format!("{}: {what}", failed.target),
-        });
+/// Where the news of a request that is streamed come out, unless its front takes them itself.
+fn with_news(mut request: Request) -> (Request, Option<mpsc::Receiver<String>>) {
+    if !request.facts.head.stream || request.progress.is_some() {
+        return (request, None);
     }
-}
-
-/// Nobody can serve the request: what was missing at each.
-fn nobody(request: &Request, plan: &Plan) -> Fault {
-    Fault::new(FaultKind::ModelNotFound, plan.nobody(&request.facts.head.model))
-}
-
-/// Keeps the fault that tells the caller most: one that it can mend before one that passes; of equals, the last.
-fn worse(worst: &mut Option<Fault>, fault: Fault) {
-    let weight = |kind: FaultKind| match kind {
-        FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength => 5,
-        FaultKind::RateLimited | FaultKind::Overloaded => 4,
-        FaultKind::ServerError | FaultKind::Timeout(_) | FaultKind::Network | FaultKind::Protocol => 3,
-        FaultKind::Auth | FaultKind::Permission | FaultKind::Billing => 2,
-        FaultKind::ModelNotFound => 1,
-    };
-    if worst.as_ref().is_none_or(|known| weight(known.kind) <= weight(fault.kind)) {
-        *worst = Some(fault);
-    }
+    let (sender, receiver) = mpsc::channel(NEWS);
+    request.progress = Some(sender);
+    (request, Some(receiver))
 }

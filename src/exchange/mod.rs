@@ -6,8 +6,10 @@
 
 pub mod answer;
 mod attempt;
+mod cached;
 mod caller;
 mod count;
+mod course;
 mod gate;
 mod late;
 mod life;
@@ -17,6 +19,7 @@ mod refuse;
 mod relay;
 pub mod request;
 mod settle;
+mod spend;
 
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use crate::actors::Directory;
 
 pub use answer::{Answer, AnswerBody, Served};
 pub use count::in_words;
-pub use request::{Credential, Front, Request, RequestId};
+pub use request::{CacheWish, Credential, Front, Request, RequestId};
 
 /// Runs requests. Cheap to clone.
 #[derive(Clone)]

@@ -26,6 +26,7 @@ use crate::routing::{Candidate, Plan};
 const WIDE_WINDOW: &str = "context-1m-2025-08-07";
 
 /// What becomes of a request for a candidate.
+#[allow(clippy::large_enum_variant)] // lives for a moment, on the stack
 pub enum Outgoing {
     /// It goes to the upstream; what comes back is read so.
     Send(http::Request<Bytes>, Reading),
@@ -58,7 +59,7 @@ pub fn outgoing(
     let setup = lease.setup();
     let target = || translation_target(request, candidate, plan, setup, learned);
     let (path, body, reading) = match candidate.dialect {
-        same if same == request.dialect && same != Dialect::OpenAiResponses => {
+        same if same == request.dialect => {
             (path(same), pass_through(request, candidate), Reading::Same(setup.variant))
         }
         Dialect::Anthropic => {
@@ -107,7 +108,7 @@ pub fn outgoing(
     *message.uri_mut() = uri.parse().map_err(|error| {
         Fault::new(FaultKind::Caller, format!("{}: no valid address \"{uri}\": {error}", setup.id))
     })?;
-    *message.headers_mut() = headers(request, plan, lease, candidate.dialect)?;
+    *message.headers_mut() = headers(request, plan, setup, lease.key(), candidate.dialect)?;
     if lease.upstream().is_curious() {
         let model = candidate.target.model.clone();
         message.extensions_mut().insert(About { model, session: request.facts.session.clone() });
@@ -123,6 +124,56 @@ fn path(dialect: Dialect) -> Cow<'static, str> {
         Dialect::OpenAiResponses => "/responses",
         Dialect::Gemini => "/v1beta/models", // and the model: each request has a path of its own
     })
+}
+
+/// The request that has a candidate count the input tokens of `request`; `None` where it can't. Sources: Anthropic
+/// API reference, "Count tokens in a Message"; OpenAI API reference, "Get input token counts".
+pub fn counting(
+    request: &Request,
+    candidate: &Candidate,
+    plan: &Plan,
+    setup: &Setup,
+    key: Option<&Key>,
+) -> Option<http::Request<Bytes>> {
+    let (path, body) = match candidate.dialect {
+        Dialect::Anthropic if request.dialect == Dialect::Anthropic => {
+            ("/v1/messages/count_tokens", pass_through(request, candidate))
+        }
+        // Others than OpenAI speak Responses without this.
+        Dialect::OpenAiResponses if setup.config.kind == ProviderKind::Openai => {
+            let target = translation_target(request, candidate, plan, setup, &[]);
+            let messages = caller::messages(request, candidate, setup).ok()?;
+            let Ok(Translation::Send(translated)) = openai_responses::from_messages(&messages, &target)
+            else {
+                return None;
+            };
+            ("/responses/input_tokens", counted_fields(&translated.body)?)
+        }
+        _ => return None,
+    };
+    let mut message = http::Request::new(body);
+    *message.method_mut() = Method::POST;
+    *message.uri_mut() = format!("{}{path}", setup.base_url).parse().ok()?;
+    *message.headers_mut() = headers(request, plan, setup, key, candidate.dialect).ok()?;
+    Some(message)
+}
+
+/// The fields of a Responses request that count as input; the endpoint takes no others.
+fn counted_fields(body: &[u8]) -> Option<Bytes> {
+    const COUNTED: [&str; 8] = [
+        "model",
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "reasoning",
+        "text",
+    ];
+    let mut fields: std::collections::BTreeMap<String, &serde_json::value::RawValue> =
+        serde_json::from_slice(body).ok()?;
+    fields.retain(|name, _| COUNTED.contains(&&**name));
+    serde_json::to_vec(&fields).ok().map(Bytes::from)
 }
 
 /// The caller's body for an upstream of its own dialect: the same bytes, but for the model's name.
@@ -157,14 +208,20 @@ fn translation_target<'a>(
         images: can.images,
         documents: can.documents,
         rectified: learned,
+        extra: Some(&setup.config.extra),
         input_estimate: request.facts.head.estimated_tokens,
         ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
 }
 
 /// The headers: the caller's protocol headers towards its own dialect only, and one credential.
-fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> Result<HeaderMap, Fault> {
-    let setup = lease.setup();
+fn headers(
+    request: &Request,
+    plan: &Plan,
+    setup: &Setup,
+    key: Option<&Key>,
+    dialect: Dialect,
+) -> Result<HeaderMap, Fault> {
     let mut headers = if dialect == request.dialect { request.headers.clone() } else { HeaderMap::new() };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if request.facts.head.stream { "text/event-stream" } else { "application/json" };
@@ -195,7 +252,7 @@ fn headers(request: &Request, plan: &Plan, lease: &Lease, dialect: Dialect) -> R
             }
         }
         Auth::Key => {
-            if let Some(key) = lease.key() {
+            if let Some(key) = key {
                 match dialect {
                     Dialect::Anthropic => headers.insert("x-api-key", sensitive(key, "")?),
                     Dialect::Gemini => headers.insert("x-goog-api-key", sensitive(key, "")?),
@@ -248,9 +305,12 @@ impl Reading {
     /// The pipe for a stream.
     pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
         let source: Box<dyn Source> = match self {
-            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiChat => {
                 let estimate = request.facts.head.estimated_tokens;
                 return Box::new(PassThrough::new(openai_chat::watch::Watch::new(variant, estimate)));
+            }
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiResponses => {
+                return Box::new(PassThrough::new(openai_responses::watch::Watch::new(variant)));
             }
             Reading::Same(_) => return Box::new(PassThrough::new(anthropic::Watch::new())),
             Reading::Messages => Box::new(anthropic::Reader::new()),
@@ -285,18 +345,25 @@ impl Reading {
     pub fn whole(&self, request: &Request, body: &Bytes) -> Result<(Bytes, Report), Fault> {
         let is_stream = request.facts.head.stream;
         match self {
-            Reading::Same(variant) if request.dialect != Dialect::Anthropic => {
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiChat => {
                 if !is_stream {
                     let estimate = request.facts.head.estimated_tokens;
                     let (usage, stop) = openai_chat::watch::usage_of(body, variant, estimate)?;
                     return Ok((body.clone(), Report { usage, stop }));
                 }
                 let mut sink = Whole::new(request);
-                openai_chat::response::read_any(
-                    body,
-                    Context::new(variant, &request.facts.head.model),
-                    &mut sink,
-                )?;
+                let context = Context::new(variant, &request.facts.head.model);
+                openai_chat::response::read_any(body, context, &mut sink)?;
+                sink.finish()
+            }
+            Reading::Same(variant) if request.dialect == Dialect::OpenAiResponses => {
+                if !is_stream {
+                    let (usage, stop) = openai_responses::watch::usage_of(body, variant)?;
+                    return Ok((body.clone(), Report { usage, stop }));
+                }
+                let mut sink = Whole::new(request);
+                let context = Context::new(variant, &request.facts.head.model);
+                openai_responses::response::read(body, context, &mut sink)?;
                 sink.finish()
             }
             Reading::Same(_) if !is_stream => {
@@ -315,7 +382,7 @@ impl Reading {
             }
             Reading::Responses(_, context) => {
                 let mut sink = Whole::new(request);
-                openai_responses::response::read(body, (**context).clone(), &mut sink)?;
+                openai_responses::response::read_any(body, (**context).clone(), &mut sink)?;
                 sink.finish()
             }
             Reading::Chat(_, context) => {

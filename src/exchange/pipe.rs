@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::caller::Writer;
 use crate::dialect::sse::{self, Frames};
-use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, anthropic, openai_chat, part::Flow};
+use crate::dialect::{
+    Fault, Part, Sink, Source, Stop, Usage, anthropic, openai_chat, openai_responses, part::Flow,
+};
 
 /// Turns an upstream's stream into the caller's.
 pub trait Pipe: Send {
@@ -22,6 +24,16 @@ pub trait Pipe: Send {
 
     /// Counts what the upstream has said apart from pings.
     fn progress(&self) -> u64;
+
+    /// A sign of life, where it depends on what was written.
+    fn ping(&mut self) -> Option<Bytes> {
+        None
+    }
+
+    /// An error that ends the stream, where it depends on what was written.
+    fn fail(&mut self, _fault: &Fault) -> Option<Bytes> {
+        None
+    }
 }
 
 /// What is known of an answer.
@@ -175,6 +187,28 @@ impl Watch for openai_chat::watch::Watch {
     }
 }
 
+impl Watch for openai_responses::watch::Watch {
+    fn event(&mut self, event: sse::Event<'_>) -> Result<(), Fault> {
+        openai_responses::watch::Watch::event(self, event)
+    }
+
+    fn end(&self) -> Result<(), Fault> {
+        openai_responses::watch::Watch::end(self)
+    }
+
+    fn has_output(&self) -> bool {
+        openai_responses::watch::Watch::has_output(self)
+    }
+
+    fn ended_well(&self) -> bool {
+        openai_responses::watch::Watch::ended_well(self)
+    }
+
+    fn report(&self) -> Report {
+        Report { usage: self.usage(), stop: self.stop() }
+    }
+}
+
 // === impl Translate ===
 
 impl Translate {
@@ -233,6 +267,14 @@ impl Pipe for Translate {
 
     fn progress(&self) -> u64 {
         self.progress
+    }
+
+    fn ping(&mut self) -> Option<Bytes> {
+        self.sink.writer.ping()
+    }
+
+    fn fail(&mut self, fault: &Fault) -> Option<Bytes> {
+        self.sink.writer.fail(fault)
     }
 }
 

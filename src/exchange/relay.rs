@@ -41,6 +41,16 @@ pub enum Ending {
     Left(Report),
 }
 
+/// What bounds an answer in time.
+pub struct Bounds {
+    /// The longest silence of the upstream.
+    pub idle: Duration,
+    /// By when the answer must be at its end.
+    pub total: Instant,
+    /// Cancelled when the daemon ends what is left.
+    pub ending: CancellationToken,
+}
+
 /// The rest of a committed answer.
 pub struct Relay {
     request: Arc<Request>,
@@ -69,11 +79,10 @@ impl Relay {
         body: Body,
         pipe: Box<dyn Pipe>,
         mut first: Vec<Bytes>,
-        idle: Duration,
-        total: Instant,
-        ending: CancellationToken,
+        bounds: Bounds,
         settle: Box<dyn FnOnce(Ending) + Send>,
     ) -> Relay {
+        let Bounds { idle, total, ending } = bounds;
         first.reverse();
         let now = clock::now();
         let wake = total.min(now + idle).min(now + PING_EVERY);
@@ -115,7 +124,11 @@ impl Relay {
                 Ending::Well(report)
             }
             Err(fault) => {
-                self.ready.insert(0, caller::error_event(self.request.dialect, &fault, &self.request.id.0));
+                let error = self
+                    .pipe
+                    .fail(&fault)
+                    .unwrap_or_else(|| caller::error_event(self.request.dialect, &fault, &self.request.id.0));
+                self.ready.insert(0, error);
                 Ending::Broken(report, fault)
             }
         };
@@ -173,7 +186,8 @@ impl Relay {
             }
         }
         if now >= self.last_output + PING_EVERY {
-            self.ready = vec![caller::ping(self.request.dialect)];
+            let ping = self.pipe.ping().unwrap_or_else(|| caller::ping(self.request.dialect));
+            self.ready = vec![ping];
         }
         // Set anew only when it fires: one timer for the stream, not one for each chunk.
         let idle = (self.last_input + self.idle).min(self.last_progress + self.pings_only());

@@ -31,8 +31,24 @@ pub struct Request {
     pub credential: Credential,
     /// A deadline of the caller's own for the whole request.
     pub timeout: Option<Duration>,
+    /// What the caller wants of the cache of answers.
+    pub cache: CacheWish,
     /// Where to say, for people, what happens while the caller waits. Lossy.
     pub progress: Option<mpsc::Sender<String>>,
+}
+
+/// What a caller wants of the cache of answers. It counts only where the config switches the cache on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheWish {
+    /// What the config says.
+    #[default]
+    Default,
+    /// The cache, also if the request offers tools.
+    On,
+    /// A fresh answer, which is kept.
+    Refresh,
+    /// No cache: nothing read, nothing kept.
+    Off,
 }
 
 /// `req_` and 24 characters.
@@ -65,6 +81,51 @@ impl Credential {
     /// Whether the caller sent any.
     pub fn is_some(&self) -> bool {
         self.api_key.is_some() || self.authorization.is_some()
+    }
+}
+
+// === impl CacheWish ===
+
+impl CacheWish {
+    /// What a caller's headers say: `x-cproxy-cache` (`on`, `refresh`, `off`), else `cache-control` (`no-cache`,
+    /// `no-store`). Source: RFC 9111, 5.2.1.
+    pub fn of(headers: &HeaderMap) -> CacheWish {
+        let own = headers.get("x-cproxy-cache").and_then(|value| CacheWish::parse(value.to_str().ok()?));
+        let says = |directive: &str| {
+            headers.get_all(http::header::CACHE_CONTROL).iter().any(|value| {
+                let value = value.to_str().unwrap_or_default();
+                value.split(',').any(|part| part.trim().eq_ignore_ascii_case(directive))
+            })
+        };
+        match own {
+            Some(wish) => wish,
+            None if says("no-store") => CacheWish::Off,
+            None if says("no-cache") => CacheWish::Refresh,
+            None => CacheWish::Default,
+        }
+    }
+
+    /// Reads `on`, `refresh` or `off`.
+    pub fn parse(text: &str) -> Option<CacheWish> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "on" => Some(CacheWish::On),
+            "refresh" => Some(CacheWish::Refresh),
+            "off" => Some(CacheWish::Off),
+            _ => None,
+        }
+    }
+}
+
+// === impl Front ===
+
+impl Front {
+    /// A closed vocabulary for logs, metrics and the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Front::Messages => "messages",
+            Front::Mcp => "mcp",
+            Front::OpenAi => "openai",
+        }
     }
 }
 

@@ -2,26 +2,30 @@
 //! its route. Begun with the request, ended once, whatever happens to it.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
 use super::attempt::Committed;
+use super::cached::{Cached, FoundAnswer, Recorder};
 use super::life::Failure;
 use super::outgoing::Outgoing;
 use super::pipe::Report;
 use super::refuse::{self, text};
-use super::relay::{Ending, Relay};
+use super::relay::{Bounds, Ending, Relay};
 use super::request::Request;
+use super::spend;
 use crate::actors::Directory;
-use crate::cells::{Lease, OpenRequest, Outcome};
-use crate::dialect::Fault;
+use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
+use crate::config::{ProviderKind, Target};
+use crate::dialect::{Fault, FaultKind, Usage};
+use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
-use crate::routing::{Candidate, Home};
+use crate::routing::{Candidate, Home, Plan};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -30,13 +34,47 @@ pub struct Settlement {
     request: Arc<Request>,
     open: Option<OpenRequest>,
     started: Instant,
+    began: SystemTime,
     attempts: u32,
+    noted: u32,
+    /// What was tried, for the ledger.
+    tried: Vec<Attempt>,
+    /// The attempts that run: should the request end with them, they may have been billed.
+    running: Vec<(Attempt, Instant)>,
+    /// What is set apart of the budgets.
+    reserved: Option<Reservation>,
+    queue: Duration,
+    overhead: Option<Duration>,
+    first_output: Option<Duration>,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
     /// What the last translation left out, and what was mended on the way.
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    from_cache: bool,
     ended: bool,
+}
+
+/// What the translation of a request changed in it.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    dropped: Vec<&'static str>,
+    healed: Vec<&'static str>,
+    /// When it was done.
+    at: Instant,
+}
+
+// === impl Changed ===
+
+impl Changed {
+    /// By this translation; `None` if there is none.
+    pub fn by(outgoing: Option<&Outgoing>) -> Changed {
+        let (dropped, healed): (&[&'static str], &[&'static str]) = match outgoing {
+            Some(Outgoing::Send(_, reading)) => reading.notes(),
+            Some(Outgoing::Answer(_)) | None => (&[], &[]),
+        };
+        Changed { dropped: dropped.to_vec(), healed: healed.to_vec(), at: clock::now() }
+    }
 }
 
 // === impl Settlement ===
@@ -54,26 +92,80 @@ impl Settlement {
             request: request.clone(),
             open: Some(open),
             started,
+            began: clock::wall(),
             attempts: 0,
+            noted: 0,
+            tried: Vec::with_capacity(1),
+            running: Vec::with_capacity(1),
+            reserved: None,
+            queue: Duration::ZERO,
+            overhead: None,
+            first_output: None,
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
+            from_cache: false,
             ended: false,
         }
     }
 
-    /// An attempt begins.
-    pub fn attempting(&mut self) {
-        self.attempts += 1;
+    /// Sets apart what the request may cost, or says which budget forbids it.
+    pub fn reserve(&mut self, plan: &Plan) -> Result<(), Fault> {
+        self.reserved = spend::reserve(&self.directory, &self.request, plan)?;
+        Ok(())
     }
 
-    /// The request was translated for an upstream.
-    pub fn translated(&mut self, outgoing: &Outgoing) {
-        if let Outgoing::Send(_, reading) = outgoing {
-            let (dropped, healed) = reading.notes();
-            self.dropped = dropped.to_vec();
-            healed.iter().for_each(|what| self.healed(what));
+    /// The request has waited this long for a place at a provider.
+    pub fn waited(&mut self, wait: Duration) {
+        self.queue += wait;
+    }
+
+    /// A candidate did not admit the request.
+    pub fn passed_over(&mut self, candidate: &Candidate, refusal: &Refusal) {
+        self.note(candidate, refusal);
+        if let Some(entry) = self.directory.entries.load().get(&candidate.target.provider) {
+            let kind = entry.cell.setup().config.kind;
+            let ended = ledger::Ended::NotAdmitted(refusal.as_str());
+            self.tried.push(attempt(candidate, kind, ended));
         }
+    }
+
+    /// An attempt begins.
+    pub fn attempting(&mut self, candidate: &Candidate, lease: &Lease) {
+        self.attempts += 1;
+        let kind = match self.directory.is_embedded(&candidate.target.provider) {
+            true => ProviderKind::Local, // it costs nothing, whatever the model is called
+            false => lease.setup().config.kind,
+        };
+        let running = attempt(candidate, kind, ledger::Ended::Left);
+        self.running.push((running, lease.admitted_at()));
+    }
+
+    /// An attempt at this target has ended.
+    fn attempted(&mut self, target: &Target, ended: ledger::Ended, usage: Option<Usage>) {
+        let is_it = |(attempt, _): &(Attempt, Instant)| {
+            attempt.provider == target.provider && attempt.model == target.model
+        };
+        if let Some(at) = self.running.iter().position(is_it) {
+            let (attempt, since) = self.running.remove(at);
+            let took = clock::now().saturating_duration_since(since);
+            self.tried.push(Attempt { ended, usage, took, ..attempt });
+        }
+    }
+
+    /// An attempt was overtaken by another and is given up. It may be billed.
+    pub fn outrun(&mut self, candidate: &Candidate) {
+        self.note(candidate, &"outrun");
+        self.attempted(&candidate.target, ledger::Ended::Left, None);
+    }
+
+    /// What the translation for the last attempt changed.
+    pub fn changed(&mut self, changed: Changed) {
+        self.dropped = changed.dropped;
+        changed.healed.iter().for_each(|what| self.healed(what));
+        // Until the first attempt was ready to be sent the time was ours, but for the wait.
+        let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
+        self.overhead = Some(self.overhead.unwrap_or_else(ours));
     }
 
     /// Something was mended in the request.
@@ -87,7 +179,7 @@ impl Settlement {
     pub fn faulted(&mut self, candidate: &Candidate, lease: Lease, fault: &Fault) {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
-        metrics::counter!("cproxy_failovers_total", "reason" => fault.kind.as_str()).increment(1);
+        self.attempted(&candidate.target, ledger::Ended::Fault(fault.kind), None);
         if let Some(session) = &self.request.facts.session {
             self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
         }
@@ -95,17 +187,28 @@ impl Settlement {
     }
 
     /// Nobody served the request.
-    pub fn failed(&mut self, mut fault: Fault) -> Box<Failure> {
-        if self.attempts > 1 {
+    pub fn failed(mut self, mut fault: Fault) -> Box<Failure> {
+        if self.noted > 1 {
             let _ = write!(fault.message, " (tried: {})", self.route);
+            // The first words of one provider would hide the others. Those that a caller acts upon stay as they came.
+            if !matches!(fault.kind, FaultKind::Caller | FaultKind::ContentPolicy | FaultKind::ContextLength)
+            {
+                fault.body = None;
+            }
         }
         self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-        self.line(None, "failed", &Report::default(), Some(&fault));
+        self.end(ledger::Outcome::Failed, Some(&fault));
         Box::new(Failure { fault, route: std::mem::take(&mut self.route) })
     }
 
     /// An attempt reached its commit point: the answer.
-    pub fn committed(mut self, candidate: &Candidate, lease: Lease, committed: Committed) -> Answer {
+    pub fn committed(
+        mut self,
+        candidate: &Candidate,
+        lease: Lease,
+        committed: Committed,
+        mut cache: Cached,
+    ) -> Answer {
         let request = self.request.clone();
         self.note(candidate, &"ok");
         self.remember(candidate, &lease);
@@ -117,8 +220,13 @@ impl Settlement {
             model: candidate.target.model.clone(),
             attempts: self.attempts,
         };
-        let first_output = clock::now().saturating_duration_since(self.started);
-        let same = candidate.dialect == request.dialect;
+        let now = clock::now();
+        self.first_output = Some(now.saturating_duration_since(self.started));
+        // The provider's own: what other attempts took before is not its fault.
+        let first_output = now.saturating_duration_since(lease.admitted_at());
+        let keeping = cache.keeping(&candidate.target);
+        let dialect = request.dialect;
+        let same = candidate.dialect == dialect;
         match committed {
             Committed::Whole { headers: upstream, body, report } => {
                 let mut headers = match request.facts.head.stream {
@@ -126,8 +234,14 @@ impl Settlement {
                     false => refuse::json_headers(&request),
                 };
                 self.explain(&mut headers, &served, same.then_some(&upstream));
-                self.line(Some(&served), "ok", &report, None);
-                lease.settle(well(&report, first_output, &upstream));
+                cache.explain(&mut headers);
+                self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
+                // Where nothing was streamed, the first output was not seen.
+                lease.settle(well(&report, None, &upstream));
+                if let Some(keeping) = keeping {
+                    keeping.keep(body.clone(), report.stop.as_ref());
+                }
                 Answer {
                     status: StatusCode::OK,
                     headers,
@@ -138,41 +252,79 @@ impl Settlement {
             Committed::Stream { headers: upstream, first, body, pipe, ended } => {
                 let mut headers = refuse::stream_headers(&request);
                 self.explain(&mut headers, &served, same.then_some(&upstream));
+                cache.explain(&mut headers);
                 let timeouts = lease.timeouts();
-                let (idle, total) = (timeouts.idle, lease.admitted_at() + timeouts.total);
-                let ending = self.directory.requests.ending().clone();
-                let told = served.clone();
-                let settle =
-                    Box::new(move |ending: Ending| self.ended(lease, &told, first_output, &upstream, ending));
-                let relay = Relay::new(request, body, pipe, first, idle, total, ending, settle);
+                let bounds = Bounds {
+                    idle: timeouts.idle,
+                    total: lease.admitted_at() + timeouts.total,
+                    ending: self.directory.requests.ending().clone(),
+                };
+                let (target, well_ended) = (candidate.target.clone(), Arc::new(OnceLock::new()));
+                let told = well_ended.clone();
+                let settle = Box::new(move |ending: Ending| {
+                    if let Ending::Well(report) = &ending {
+                        let _ = told.set(report.stop.clone()); // it ends once
+                    }
+                    self.ended(lease, &target, first_output, &upstream, ending);
+                });
+                let relay = Relay::new(request, body, pipe, first, bounds, settle);
                 let relay = if ended { relay.ended() } else { relay };
-                let body = AnswerBody::Stream(Box::pin(relay));
+                let body = match keeping {
+                    Some(keeping) => {
+                        AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, well_ended, dialect)))
+                    }
+                    None => AnswerBody::Stream(Box::pin(relay)),
+                };
                 Answer { status: StatusCode::OK, headers, body, served: Some(served) }
             }
         }
+    }
+
+    /// The answer was at hand.
+    pub fn cached(mut self, candidate: &Candidate, found: FoundAnswer) -> Answer {
+        let request = self.request.clone();
+        self.note(candidate, &"from the cache");
+        let served = Served {
+            provider: candidate.target.provider.clone(),
+            model: candidate.target.model.clone(),
+            attempts: self.attempts,
+        };
+        let mut headers = match request.facts.head.stream {
+            true => refuse::stream_headers(&request),
+            false => refuse::json_headers(&request),
+        };
+        self.explain(&mut headers, &served, None);
+        headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
+        headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
+        self.from_cache = true;
+        self.end(ledger::Outcome::Ok, None);
+        Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
     }
 
     /// A stream has ended.
     fn ended(
         mut self,
         lease: Lease,
-        served: &Served,
+        target: &Target,
         first_output: Duration,
         upstream: &HeaderMap,
         ending: Ending,
     ) {
         match ending {
             Ending::Well(report) => {
-                self.line(Some(served), "ok", &report, None);
-                lease.settle(well(&report, first_output, upstream));
+                self.attempted(target, ledger::Ended::Ok, report.usage);
+                self.end(ledger::Outcome::Ok, None);
+                lease.settle(well(&report, Some(first_output), upstream));
             }
             Ending::Broken(report, fault) => {
                 self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
-                self.line(Some(served), "broken", &report, Some(&fault));
+                self.attempted(target, ledger::Ended::Fault(fault.kind), report.usage);
+                self.end(ledger::Outcome::Broken, Some(&fault));
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
-                self.line(Some(served), "left", &report, None);
+                self.attempted(target, ledger::Ended::Left, report.usage);
+                self.end(ledger::Outcome::Left, None);
                 lease.settle(Outcome { ended: Ended::Abandoned, usage: report.usage, ..Outcome::default() });
             }
         }
@@ -180,6 +332,7 @@ impl Settlement {
 
     /// Adds to the story of the request.
     pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+        self.noted += 1;
         let comma = if self.route.is_empty() { "" } else { ", " };
         let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
     }
@@ -210,46 +363,60 @@ impl Settlement {
         headers.insert("x-cproxy-route", text(&self.route));
     }
 
-    /// The request's line in the log.
-    fn line(
-        &mut self,
-        served: Option<&Served>,
-        outcome: &'static str,
-        report: &Report,
-        fault: Option<&Fault>,
-    ) {
+    /// What the request leaves behind. Its line in the log, its rows in the ledger and the metrics are made of it
+    /// by others, later.
+    fn end(&mut self, outcome: ledger::Outcome, fault: Option<&Fault>) {
         self.ended = true;
-        self.open = None;
-        let usage = report.usage.unwrap_or_default();
-        tracing::info!(
-            target: "cproxy::request",
-            request = %self.request.id,
-            session = self.request.facts.session.as_deref(),
-            agent = self.request.facts.agent.as_deref(),
-            model = %self.request.facts.head.model,
-            provider = served.map(|served| served.provider.as_str()),
-            upstream_model = served.map(|served| &*served.model),
-            attempts = self.attempts,
+        while let Some((running, _)) = self.running.first() {
+            let target = Target { provider: running.provider.clone(), model: running.model.clone() };
+            self.attempted(&target, ledger::Ended::Left, None);
+        }
+        let facts = &self.request.facts;
+        let record = Record {
+            id: self.request.id.0.clone(),
+            began: self.began,
+            front: self.request.front.as_str(),
+            session: facts.session.clone(),
+            agent: facts.agent.clone(),
+            model: Arc::from(&*facts.head.model),
             outcome,
-            route = self.route,
-            healed = (!self.healed.is_empty()).then(|| self.healed.join(",")),
-            fault = fault.map(|fault| fault.kind.as_str()),
-            total_ms = u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
-            input = usage.input,
-            cache_read = usage.cache_read,
-            cache_creation = usage.cache_creation,
-            output = usage.output,
-            "request"
-        );
+            fault: fault.map(|fault| fault.kind),
+            cached: self.from_cache,
+            attempts: std::mem::take(&mut self.tried),
+            route: self.route.clone(),
+            healed: std::mem::take(&mut self.healed),
+            queue: self.queue,
+            first_byte: None,
+            first_output: self.first_output,
+            total: clock::now().saturating_duration_since(self.started),
+            overhead: self.overhead,
+        };
+        if let Some(reserved) = self.reserved.take() {
+            reserved.settle(self.directory.ledger_cell.cost(&record));
+        }
+        self.directory.ledger_cell.record(record);
+        self.open = None;
+    }
+}
+
+/// An attempt whose end is not known yet.
+fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> Attempt {
+    Attempt {
+        provider: candidate.target.provider.clone(),
+        kind,
+        model: candidate.target.model.clone(),
+        ended,
+        usage: None,
+        took: Duration::ZERO,
     }
 }
 
 /// An attempt that ended well, and what it showed.
-fn well(report: &Report, first_output: Duration, upstream: &HeaderMap) -> Outcome {
+fn well(report: &Report, first_output: Option<Duration>, upstream: &HeaderMap) -> Outcome {
     Outcome {
         ended: Ended::Well,
         usage: report.usage,
-        first_output: Some(first_output),
+        first_output,
         learned: limits::learned(upstream, clock::wall()),
     }
 }
@@ -258,7 +425,7 @@ impl Drop for Settlement {
     /// The caller left before the commit point, or the request's task died.
     fn drop(&mut self) {
         if !self.ended {
-            self.line(None, "left", &Report::default(), None);
+            self.end(ledger::Outcome::Left, None);
         }
     }
 }

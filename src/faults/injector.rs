@@ -139,7 +139,6 @@ impl Injector {
             self.fired.fetch_add(1, Ordering::Relaxed);
             let what = armed.rule.text.fault.clone();
             tracing::warn!(rule = armed.id, fault = what, "injected a fault");
-            metrics::counter!("cproxy_faults_injected_total", "fault" => what).increment(1);
             Some(fault)
         })
     }

@@ -13,11 +13,17 @@ use crate::actors::config::ConfigMessage;
 use crate::actors::faults;
 use crate::actors::status::Status;
 use crate::config::secret::Key;
+use crate::dialect::Usage;
 use crate::exchange::{Answer, Exchange, Request, RequestId};
+use crate::ledger::report::{By, Query};
+use crate::routing::price::Prices;
 use crate::runtime::{ask_again, clock};
 
 /// How long a command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
+
+/// Requests that are shown as recent.
+const RECENT: usize = 50;
 
 /// The running daemon, as its fronts see it.
 pub struct Daemon {
@@ -89,6 +95,25 @@ impl Daemon {
         }
     }
 
+    /// What the ledger says of the last thirty days.
+    async fn usage_of_late(&self) -> Value {
+        let cell = self.directory.ledger_cell.clone();
+        let since = clock::wall().checked_sub(Duration::from_secs(30 * 86_400));
+        let read = move || -> Result<Value, String> {
+            let report = |by| cell.report(Query { by, since, limit: 50 });
+            let (days, providers, models) = (report(By::Day)?, report(By::Provider)?, report(By::Model)?);
+            Ok(json!({
+                "since": "30 days ago", "total": days.total, "by_day": days.lines, "by_provider": providers.lines,
+                "by_model": models.lines, "more": "cproxy usage --by session --since 7d",
+            }))
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(usage)) => usage,
+            Ok(Err(reason)) => json!({ "error": reason }),
+            Err(error) => json!({ "error": format!("reading the ledger failed: {error}") }),
+        }
+    }
+
     async fn carry_out(self: Arc<Daemon>, command: mcp::Command) -> Result<Value, String> {
         match command {
             mcp::Command::Reload => self.reload().await,
@@ -116,7 +141,10 @@ impl Daemon {
                 Ok(json!({ "strategy": strategy, "until": "the next start" }))
             }
             mcp::Command::ClearCache => {
-                Err("the response cache is not enabled ([cache] enabled = true)".to_owned())
+                if !self.directory.config_cell.get().config.cache.enabled {
+                    return Err("the response cache is not enabled ([cache] enabled = true)".to_owned());
+                }
+                Ok(json!({ "cleared": self.directory.answers.clear().await }))
             }
             mcp::Command::InjectFault(rule) => {
                 if rule.get("fault").and_then(Value::as_str) == Some("off") {
@@ -166,6 +194,20 @@ impl mcp::Daemon for Arc<Daemon> {
 
     fn config_redacted(&self) -> Value {
         crate::config::show::to_json(&self.directory.config_cell.get())
+    }
+
+    fn usage(&self) -> BoxFuture<'static, Value> {
+        let daemon = self.clone();
+        Box::pin(async move { daemon.usage_of_late().await })
+    }
+
+    fn recent_requests(&self) -> Value {
+        json!({ "requests": self.directory.ledger_cell.recent(RECENT) })
+    }
+
+    fn cost(&self, provider: &str, model: &str, usage: &Usage) -> Option<f64> {
+        let kind = self.directory.entries.load().get(provider)?.cell.setup().config.kind;
+        Prices::builtin().cost(provider, kind, model, usage)
     }
 
     fn command(&self, command: mcp::Command) -> BoxFuture<'static, Result<Value, String>> {

@@ -8,7 +8,7 @@ pub mod record;
 pub mod report;
 pub mod store;
 
-pub use record::{Attempt, Ended, Outcome, Priced, Record};
+pub use record::{Attempt, Ended, Outcome, Priced, Record, micros, sum};
 
 #[cfg(test)]
 mod tests;

@@ -127,8 +127,8 @@ impl Record {
         })
     }
 
-    /// The record with its costs by these prices.
-    pub fn price(self, prices: &Prices) -> Priced {
+    /// For each attempt what it cost by these prices, in millionths of a US dollar; `None` is unknown.
+    pub fn costs(&self, prices: &Prices) -> Vec<Option<i64>> {
         let cost = |attempt: &Attempt| {
             let billed = Usage::default();
             let usage = match (&attempt.usage, attempt.ended) {
@@ -141,7 +141,12 @@ impl Record {
             let known = attempt.usage.is_some() || price == Price::default();
             known.then(|| micros(price.cost(usage)))
         };
-        let costs = self.attempts.iter().map(cost).collect();
+        self.attempts.iter().map(cost).collect()
+    }
+
+    /// The record with its costs by these prices.
+    pub fn price(self, prices: &Prices) -> Priced {
+        let costs = self.costs(prices);
         Priced { record: self, costs }
     }
 }
@@ -151,7 +156,7 @@ impl Record {
 impl Priced {
     /// What the request cost in millionths of a US dollar; `None` if the cost of any attempt is unknown.
     pub fn cost(&self) -> Option<i64> {
-        self.costs.iter().try_fold(0i64, |sum, cost| Some(sum.saturating_add((*cost)?)))
+        sum(&self.costs)
     }
 }
 
@@ -206,6 +211,11 @@ impl Ended {
             },
         }
     }
+}
+
+/// Costs together; `None` if any of them is unknown.
+pub fn sum(costs: &[Option<i64>]) -> Option<i64> {
+    costs.iter().try_fold(0i64, |sum, cost| Some(sum.saturating_add((*cost)?)))
 }
 
 /// US dollars as millionths, rounded.

@@ -235,7 +235,7 @@ impl Line {
             (None, _) => "?".to_owned(),
             (Some(known), 0) => money(known),
             // Free is what was refused; next to something unknown it says nothing.
-            (Some(known), _) if known == 0.0 => "?".to_owned(),
+            (Some(0.0), _) => "?".to_owned(),
             (Some(known), _) => format!("{} + ?", money(known)),
         }
     }

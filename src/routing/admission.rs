@@ -335,6 +335,7 @@ impl Admission {
         }
         match self.pick(ask, now) {
             Pick::Key(_) => {}
+            Pick::Later(at) if self.keys.all_refused(now) => return own(RefusalKind::NoKeyLeft, Some(at)),
             Pick::Later(at) => return own(RefusalKind::Embargo, Some(at)),
             Pick::None => return own(RefusalKind::NoKeyLeft, None),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
-use crate::config::{Alias, ProviderId, Routing, Target};
+use crate::config::{AfterOutput, Alias, ProviderId, Routing, Target};
 
 use super::rules::Matcher;
 use super::table::Row;
@@ -50,6 +50,7 @@ pub(super) struct Compiled {
     pub(super) matcher: Matcher,
     pub(super) goals: Vec<Goal>,
     pub(super) effort: Option<String>,
+    pub(super) after_output: Option<AfterOutput>,
     pub(super) refuse: Option<String>,
 }
 
@@ -114,6 +115,7 @@ impl Index {
                     matcher: Matcher::new(rule),
                     goals,
                     effort: rule.effort.clone(),
+                    after_output: rule.after_output,
                     refuse: rule.refuse.clone(),
                 }
             })

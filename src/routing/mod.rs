@@ -4,7 +4,7 @@
 //! - [`plan()`] turns the facts of a request and the published [`Table`] into candidates in order.
 //! - [`rules`], [`select`], [`why`], [`price`]: its parts: user's rules, strategies within a tier, reasons in
 //!   words, what models cost.
-//! - [`affinity`], [`ewma`]: what the router remembers: homes of sessions, averages.
+//! - [`affinity`], [`ewma`], [`quantile`]: what the router remembers: homes of sessions, averages, usual times.
 //! - [`admission`]: whether an attempt may start at a provider, made of [`breaker`], [`bucket`] and [`limits`].
 //! - [`mod@treatment`], [`retry`]: what a fault leads to, how long to wait, and when to stop trying.
 
@@ -18,6 +18,7 @@ mod index;
 pub mod limits;
 pub mod plan;
 pub mod price;
+pub mod quantile;
 pub mod retry;
 pub mod rules;
 pub mod select;
@@ -35,6 +36,7 @@ pub use ewma::{ErrorAverage, PeakEwma};
 pub use facts::Facts;
 pub use plan::{Candidate, Inputs, Plan, Skipped, plan};
 pub use price::{Price, Prices};
+pub use quantile::Latest;
 pub use retry::{RetryBudget, backoff};
 pub use select::Balance;
 pub use table::{Row, Table, Usable, Vital};

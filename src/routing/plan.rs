@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Strategy, Target};
+use crate::config::{AfterOutput, Strategy, Target};
 use crate::dialect::{Dialect, Usage};
 
 use super::rules::{asks_for_wide_window, without_window_suffix};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub refused: Option<String>,
     /// Reasoning effort set by a rule.
     pub effort: Option<String>,
+    /// What happens to an answer that breaks after its first output.
+    pub after_output: AfterOutput,
     /// The rule that matched, by name.
     pub rule: Option<Arc<str>>,
     /// The caller asked by the suffix `[1m]` for the window of a million tokens.
@@ -89,12 +91,17 @@ pub struct Inputs<'a> {
 /// Makes the plan.
 pub fn plan(inputs: &Inputs<'_>, balance: &mut Balance) -> Plan {
     let Inputs { facts, table, .. } = *inputs;
-    let mut plan = Plan { wide_window: asks_for_wide_window(&facts.head.model), ..Plan::default() };
+    let mut plan = Plan {
+        wide_window: asks_for_wide_window(&facts.head.model),
+        after_output: table.routing.after_output,
+        ..Plan::default()
+    };
 
     let rule = table.index.rules.iter().find(|rule| rule.matcher.matches(facts));
     if let Some(rule) = rule {
         plan.rule = Some(Arc::clone(&rule.name));
         plan.effort.clone_from(&rule.effort);
+        plan.after_output = rule.after_output.unwrap_or(plan.after_output);
         if rule.refuse.is_some() {
             plan.refused.clone_from(&rule.refuse);
             return plan;

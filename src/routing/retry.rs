@@ -40,9 +40,14 @@ impl RetryBudget {
 
     /// A request came.
     pub fn request(&mut self, now: Instant) {
+        self.earn(self.share, now);
+    }
+
+    /// A request came, and brings this share of an attempt.
+    pub fn earn(&mut self, share: f64, now: Instant) {
         self.fill(now);
         // What requests bring may exceed what the seconds save up, within reason.
-        self.level = (self.level + self.share).min(self.most * 10.0);
+        self.level = (self.level + share).min(self.most * 10.0);
     }
 
     /// Takes an attempt beyond the first; false if the budget is used up.

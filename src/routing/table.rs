@@ -186,10 +186,12 @@ impl Row {
 /// The dialect in which a provider is asked for a model.
 ///
 /// OpenAI's models from gpt-5.4 on refuse function tools together with reasoning on Chat Completions and take
-/// them on Responses only (OpenAI API reference, "Migrate to the Responses API").
+/// them on Responses only (OpenAI API reference, "Migrate to the Responses API"). Who asks in Responses is passed
+/// on in Responses.
 pub fn dialect_for(row: &Row, model: &str, head: &Head) -> Dialect {
     let by_itself = row.kind == ProviderKind::Openai && row.api.is_none() && row.official;
-    if by_itself && head.tools > 0 && wants_responses(model) {
+    let asked_so = head.dialect == Some(Dialect::OpenAiResponses);
+    if by_itself && (asked_so || (head.tools > 0 && wants_responses(model))) {
         return Dialect::OpenAiResponses;
     }
     row.dialect

@@ -57,6 +57,14 @@ pub trait Place: Send + Sync + 'static {
     fn kill(&self) -> bool;
 }
 
+/// Messages that were not taken because a mailbox was full, in this process since its start.
+static SHED: AtomicU64 = AtomicU64::new(0);
+
+/// Messages that were not taken because a mailbox was full, in this process since its start.
+pub fn shed() -> u64 {
+    SHED.load(Ordering::Relaxed)
+}
+
 // === impl Slot ===
 
 impl<M: Message> Slot<M> {
@@ -113,7 +121,7 @@ impl<M: Message> Address<M> {
     /// message may still be lost with the actor.
     pub fn cast(&self, message: M) -> Result<(), M> {
         if self.is_full() {
-            metrics::counter!("cproxy_messages_shed_total").increment(1);
+            SHED.fetch_add(1, Ordering::Relaxed);
             return Err(message);
         }
         self.queued.fetch_add(1, Ordering::Relaxed);

@@ -250,7 +250,6 @@ impl<O: Overseer> Supervisor<O> {
             }
         };
         tracing::warn!(actor = %vitals.path(), reason, restart_in = ?delay, "an actor died");
-        metrics::counter!("cproxy_actor_restarts_total", "actor" => vitals.path().to_string()).increment(1);
         let name = child.spec.name.clone();
         if delay.is_zero() {
             me.send_message(SupervisorMessage::Start(name))?;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
 use tokio::task::JoinSet;
 
-use super::{Address, Slot};
+use super::{Address, Slot, current};
+use crate::config::error::mask;
 
 /// An actor. One value is one incarnation; `Seat` is what every incarnation is made from.
 pub trait Worker: Sized + Send + 'static {
@@ -101,7 +102,6 @@ impl<M: Message> Me<M> {
                 && error.is_panic()
             {
                 tracing::error!(actor = %self.path, panic = %panic_text(&*error.into_panic()), "a task panicked");
-                metrics::counter!("cproxy_panics_total", "actor" => self.path.to_string()).increment(1);
             }
         }
     }
@@ -168,10 +168,10 @@ impl<W: Worker> Actor for Shell<W> {
         if self.interrupt.is_some() && self.interrupted(me, name).await {
             return Ok(());
         }
-        std::panic::catch_unwind(AssertUnwindSafe(|| worker.handle(message, me))).map_err(|panic| {
-            metrics::counter!("cproxy_panics_total", "actor" => me.path.to_string()).increment(1);
-            format!("panicked in {name}: {}", panic_text(&*panic))
-        })?;
+        let path = me.path.clone();
+        let handle = || current::within(&path, || worker.handle(message, me));
+        std::panic::catch_unwind(AssertUnwindSafe(handle))
+            .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)))?;
         match me.failure.take() {
             Some(reason) => Err(reason.into()),
             None => Ok(()),
@@ -179,11 +179,12 @@ impl<W: Worker> Actor for Shell<W> {
     }
 }
 
-/// What a panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
+/// What a panic said, bounded and without what looks like a credential: it is shown in the log and in the status.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
         .downcast_ref::<&'static str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
+        .unwrap_or("no text");
+    mask(text)
 }

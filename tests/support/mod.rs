@@ -3,3 +3,4 @@
 pub mod grammar;
 pub mod recordings;
 pub mod recut;
+pub mod relay;

@@ -47,6 +47,7 @@ pub(super) enum Trust {
 }
 
 /// A connection, ready for a request.
+#[allow(clippy::large_enum_variant)] // lives for a moment, on the stack
 pub(super) enum Connection {
     Http1(Http1),
     Http2(Http2),

@@ -1,5 +1,6 @@
 //! The real client against real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::disallowed_methods)] // real sockets, real time
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -208,6 +209,7 @@ async fn an_upstream_notices_at_once_that_nobody_waits_for_its_headers() {
     let client = client(address);
     let mut sending = client.send(request(address));
     tokio::select! {
+        biased;
         _ = &mut sending => panic!("no answer was given"),
         arrived = told.recv() => assert_eq!(arrived, Some(1)),
     }

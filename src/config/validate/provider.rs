@@ -22,6 +22,9 @@ pub const VARIANTS: [&str; 13] = [
     "generic",
 ];
 
+/// Fields of a body that no config can set.
+const OWN_FIELDS: [&str; 5] = ["model", "messages", "input", "contents", "stream"];
+
 /// Headers that the daemon writes itself, or that belong to a connection (RFC 9110, section 7.6.1).
 const OWN_HEADERS: [&str; 10] = [
     "host",
@@ -48,6 +51,9 @@ pub(super) fn provider(id: &ProviderId, provider: &mut Provider, check: &mut Che
     limits(&provider.limits, &path.key("limits"), check);
     deadlines(provider, &path, check);
     headers(id, provider, &path, check);
+    for field in OWN_FIELDS.iter().filter(|field| provider.extra.contains_key(**field)) {
+        check.report(&path.key("extra").key(field), "this field is the caller's; leave it out");
+    }
 
     if provider.weight == 0 {
         check.report(&path.key("weight"), "a weight of 0 would never be chosen; use disabled = true");

@@ -60,9 +60,12 @@ fn sets(rule: &Rule, path: &KeyPath, check: &mut Check<'_, '_>) {
         let reason = format!("unknown effort \"{}\" (known: {})", error::mask(effort), EFFORTS.join(", "));
         check.document.report_with(&path.key("effort"), reason, suggest::nearest(effort, EFFORTS));
     }
-    let sets_nothing = rule.targets.is_empty() && rule.effort.is_none() && rule.refuse.is_none();
+    let sets_nothing = rule.targets.is_empty()
+        && rule.effort.is_none()
+        && rule.after_output.is_none()
+        && rule.refuse.is_none();
     if sets_nothing && check.document.is_clean(path) {
-        check.report(path, "the rule does nothing: set targets, effort or refuse");
+        check.report(path, "the rule does nothing: set targets, effort, after_output or refuse");
     }
     if rule.refuse.is_some() && (!rule.targets.is_empty() || rule.effort.is_some()) {
         check.report(&path.key("refuse"), "a rule that refuses can't also set targets or effort");

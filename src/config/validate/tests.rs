@@ -132,3 +132,12 @@ fn what_is_legal_but_strange_is_a_warning() {
 fn a_rule_may_set_the_effort_alone() {
     load_text("[[routing.rules]]\nmodel = \"claude-*\"\neffort = \"low\"\n").unwrap();
 }
+
+#[test]
+fn extra_fields_of_a_provider_are_free_but_for_those_of_the_caller() {
+    let text = "[providers.a]\nkind = \"openrouter\"\n[providers.a.extra]\ntransforms = []\n[providers.a.extra.provider]\norder = [\"x\"]\nallow_fallbacks = false\n";
+    let loaded = load_text(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(loaded.config.providers["a"].extra["provider"]["order"][0], "x");
+    let error = load_text("[providers.a]\nkind = \"openrouter\"\nextra = { model = \"x\" }\n").unwrap_err();
+    assert!(error.to_string().contains("this field is the caller's"), "{error}");
+}

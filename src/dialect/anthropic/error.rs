@@ -10,10 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::overflow;
-use crate::dialect::json::{Str, write_str};
+use crate::dialect::json::{Count, Str, write_str};
 use crate::dialect::retry_after::{retry_after, whole_seconds};
-use crate::dialect::{Fault, FaultKind};
+use crate::dialect::{Fault, FaultKind, overflow};
 
 /// An error for an Anthropic caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +42,9 @@ struct Inner<'a> {
     kind: Option<Str<'a>>,
     #[serde(borrow)]
     message: Option<Str<'a>>,
+    /// llama.cpp's figures of an overflow.
+    n_prompt_tokens: Option<Count>,
+    n_ctx: Option<Count>,
 }
 
 /// The longest message that is taken from a body, in bytes.
@@ -167,7 +169,9 @@ fn shortened(message: &str) -> String {
 
 /// Whether a body is an error object of Anthropic's, which goes to a caller as it is.
 fn is_anthropic(body: &[u8]) -> bool {
-    let parsed = serde_json::from_slice::<ErrorBody<'_>>(body).unwrap_or_default();
+    // As text: of a field that nobody reads, the bytes would not be looked at.
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let parsed = serde_json::from_str::<ErrorBody<'_>>(text).unwrap_or_default();
     parsed.kind.as_deref() == Some("error")
         && parsed.error.is_some_and(|error| error.kind.is_some() && error.message.is_some())
 }
@@ -204,7 +208,13 @@ fn overloaded() -> StatusCode {
 pub fn message(fault: &Fault) -> Cow<'_, str> {
     match fault.kind {
         FaultKind::ContextLength => {
-            Cow::Owned(overflow::wording(&fault.message, fault.body.as_deref().unwrap_or_default()))
+            let body = fault.body.as_deref().unwrap_or_default();
+            let error =
+                serde_json::from_slice::<ErrorBody<'_>>(body).unwrap_or_default().error.unwrap_or_default();
+            let count = |count: Option<Count>| count.map(|Count(count)| count);
+            let fields =
+                overflow::Fields { prompt: count(error.n_prompt_tokens), window: count(error.n_ctx) };
+            Cow::Owned(overflow::wording(&fault.message, fields))
         }
         _ => Cow::Borrowed(&fault.message),
     }
@@ -216,7 +226,9 @@ pub fn write(fault: &Fault, request_id: &str) -> ErrorAnswer {
     let retry_after = fault.retry_after.map(whole_seconds);
     // Money doesn't come back by trying again; callers retry some of the forms that this takes upstream.
     let should_retry = (fault.kind == FaultKind::Billing).then_some(false);
-    if let Some(body) = fault.body.as_ref().filter(|body| is_anthropic(body)) {
+    // Other servers speak this dialect, too, but not in the words by which callers recover.
+    let is_worded = fault.kind != FaultKind::ContextLength || overflow::is_worded(&fault.message);
+    if let Some(body) = fault.body.as_ref().filter(|body| is_worded && is_anthropic(body)) {
         let theirs = fault.status.and_then(|status| StatusCode::from_u16(status).ok());
         let status = theirs.filter(|s| s.is_client_error() || s.is_server_error()).unwrap_or(status);
         return ErrorAnswer { status, retry_after, should_retry, body: body.clone() };

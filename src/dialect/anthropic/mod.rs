@@ -9,7 +9,6 @@
 
 pub mod compose;
 pub mod error;
-pub mod overflow;
 pub mod own;
 pub mod response;
 pub mod stream;

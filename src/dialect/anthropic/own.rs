@@ -6,10 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dialect::carrier;
-use crate::dialect::json::Str;
-
-/// A top-level object, its fields in order and unparsed.
-struct Fields<'a>(Vec<(&'a str, &'a RawValue)>);
+use crate::dialect::json::{Fields, Str};
 
 #[derive(Deserialize)]
 struct Message<'a> {
@@ -101,30 +98,6 @@ fn is_ours(block: &str) -> bool {
         let ours = |text: &Option<Str<'_>>| text.as_ref().is_some_and(|text| carrier::is_ours(text));
         ours(&block.signature) || ours(&block.data)
     })
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fields<'a>, D::Error> {
-        struct InOrder;
-
-        impl<'de> serde::de::Visitor<'de> for InOrder {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(key) = map.next_key::<&'de RawValue>()? {
-                    fields.push((key.get(), map.next_value::<&'de RawValue>()?));
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Looks at a stream that is passed on as it is: what the commit gate, the settlement and the ledger must know
-//! of it, without reading its content.
+//! of it. That an event is JSON is seen to; what it says is not read.
 
 use serde::de::IgnoredAny;
 
@@ -8,7 +8,7 @@ use super::stream::{MessageDelta, StartedMessage, cut_short, event_type, parse};
 use crate::dialect::sse::Event;
 use crate::dialect::{Fault, Stop, Usage};
 
-/// What is known of a stream so far. Content deltas are checked to be JSON, and not read.
+/// What is known of a stream so far. Of content nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
     started: bool,
@@ -38,6 +38,18 @@ struct Start<'a> {
     message: StartedMessage<'a>,
 }
 
+#[derive(serde::Deserialize)]
+struct BlockStart<'a> {
+    #[serde(borrow, default)]
+    content_block: Block<'a>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Block<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<std::borrow::Cow<'a, str>>,
+}
+
 // === impl Watch ===
 
 impl Watch {
@@ -64,17 +76,24 @@ impl Watch {
                 Seen::Nothing
             }
             "content_block_start" => {
-                self.output = true;
+                let BlockStart { content_block } = parse(event.data)?;
                 self.open = self.open.saturating_add(1);
+                // These begin empty, and an upstream may fall silent right after; all others begin with content.
+                let kind = content_block.kind.as_deref();
+                if matches!(kind, Some("text" | "thinking" | "tool_use" | "server_tool_use")) {
+                    return Ok(Seen::Nothing);
+                }
+                self.output = true;
                 Seen::Output
             }
             "content_block_delta" => {
-                // Passed on, a broken one would break the caller's own parser in the middle of its answer.
                 parse::<IgnoredAny>(event.data)?;
                 self.output = true;
                 Seen::Output
             }
             "content_block_stop" => {
+                parse::<IgnoredAny>(event.data)?;
+                self.output = true;
                 self.open = self.open.saturating_sub(1);
                 Seen::Output
             }

@@ -72,6 +72,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         stream: request.stream,
         input_estimate: target.input_estimate,
         max_tokens: max_tokens(&request, target),
+        stops: Arc::default(), // told to the upstream, all of them
     })))
 }
 

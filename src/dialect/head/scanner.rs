@@ -66,7 +66,7 @@ pub(super) fn scan(body: &[u8], dialect: Dialect) -> Result<Found> {
     }
     let mut walker = Walker { lexer: Lexer::new(body), found: Found::default(), dialect };
     if walker.lexer.kind()? != Kind::Object {
-        walker.lexer.skip::<false>(0)?;
+        walker.lexer.skip(0)?;
         walker.lexer.end()?;
         return Err(BodyError::NotAnObject);
     }
@@ -113,7 +113,7 @@ impl<'a> Walker<'a> {
             return Ok(());
         }
         loop {
-            let key = self.lexer.key::<false>()?;
+            let key = self.lexer.key()?;
             let bytes = self.lexer.bytes;
             if key.escaped {
                 let text = self.lexer.text(&key).unwrap_or_default().into_owned();
@@ -155,11 +155,11 @@ impl<'a> Walker<'a> {
     }
 
     /// Takes a value that should be a string; `None` if it is something else.
-    fn string<const COUNT: bool>(&mut self, depth: usize) -> Result<Option<Text>> {
+    fn string(&mut self, depth: usize) -> Result<Option<Text>> {
         if self.lexer.kind()? == Kind::String {
-            return self.lexer.string::<COUNT>().map(Some);
+            return self.lexer.string().map(Some);
         }
-        self.lexer.skip::<COUNT>(depth)?;
+        self.lexer.skip(depth)?;
         Ok(None)
     }
 
@@ -173,7 +173,7 @@ impl<'a> Walker<'a> {
             b"model" => {
                 self.lexer.peek();
                 let start = self.lexer.at;
-                self.found.model = match self.string::<false>(depth)? {
+                self.found.model = match self.string(depth)? {
                     Some(text) => match self.lexer.text(&text) {
                         Some(model) => Field::Is((start..self.lexer.at, model.into_owned())),
                         None => Field::Wrong,
@@ -191,7 +191,7 @@ impl<'a> Walker<'a> {
                     self.found.content = content;
                     Field::Is(())
                 } else {
-                    self.lexer.skip::<false>(depth)?;
+                    self.lexer.skip(depth)?;
                     Field::Wrong
                 };
             }
@@ -211,7 +211,7 @@ impl<'a> Walker<'a> {
                         Field::Is(tools)
                     }
                     kind => {
-                        self.lexer.skip::<false>(depth)?;
+                        self.lexer.skip(depth)?;
                         if kind == Kind::Null { Field::Absent } else { Field::Wrong }
                     }
                 };
@@ -224,12 +224,12 @@ impl<'a> Walker<'a> {
                     Kind::Null => Field::Absent,
                     _ => Field::Wrong,
                 };
-                self.lexer.skip::<false>(depth)?;
+                self.lexer.skip(depth)?;
             }
             b"max_tokens" => {
                 let kind = self.lexer.kind()?;
                 let start = self.lexer.at;
-                self.lexer.skip::<false>(depth)?;
+                self.lexer.skip(depth)?;
                 let text = self.lexer.bytes.get(start..self.lexer.at).unwrap_or_default();
                 self.found.max_tokens = match kind {
                     Kind::Null => Field::Absent,
@@ -240,13 +240,13 @@ impl<'a> Walker<'a> {
             b"thinking" => {
                 self.found.thinking = false;
                 if self.lexer.kind()? != Kind::Object {
-                    return self.lexer.skip::<false>(depth);
+                    return self.lexer.skip(depth);
                 }
                 self.object(depth, |walker, key, depth| {
                     if key != b"type" {
-                        return walker.lexer.skip::<false>(depth);
+                        return walker.lexer.skip(depth);
                     }
-                    let kind = walker.string::<false>(depth)?;
+                    let kind = walker.string(depth)?;
                     walker.found.thinking =
                         walker.is_one_of(kind.as_ref(), |kind| matches!(kind, "enabled" | "adaptive"));
                     Ok(())
@@ -255,19 +255,19 @@ impl<'a> Walker<'a> {
             b"metadata" => {
                 self.found.user_id = None;
                 if self.lexer.kind()? != Kind::Object {
-                    return self.lexer.skip::<false>(depth);
+                    return self.lexer.skip(depth);
                 }
                 self.object(depth, |walker, key, depth| {
                     if key != b"user_id" {
-                        return walker.lexer.skip::<false>(depth);
+                        return walker.lexer.skip(depth);
                     }
-                    let text = walker.string::<false>(depth)?;
+                    let text = walker.string(depth)?;
                     walker.found.user_id =
                         text.and_then(|text| walker.lexer.text(&text)).map(|text| text.into_owned());
                     Ok(())
                 })?;
             }
-            _ => self.lexer.skip::<false>(depth)?,
+            _ => self.lexer.skip(depth)?,
         }
         Ok(())
     }
@@ -293,26 +293,26 @@ impl<'a> Walker<'a> {
             b"max_tokens" | b"max_completion_tokens" if is_chat => self.top(b"max_tokens", depth),
             b"max_output_tokens" if !is_chat => self.top(b"max_tokens", depth),
             b"reasoning_effort" if is_chat => {
-                let level = self.string::<false>(depth)?;
+                let level = self.string(depth)?;
                 self.found.thinking |=
                     level.is_some() && !self.is_one_of(level.as_ref(), |level| level == "none");
                 Ok(())
             }
             b"reasoning" => {
                 self.found.thinking |= self.lexer.kind()? == Kind::Object;
-                self.lexer.skip::<false>(depth)
+                self.lexer.skip(depth)
             }
             b"web_search_options" if is_chat => {
                 self.found.searches |= self.lexer.kind()? == Kind::Object;
-                self.lexer.skip::<false>(depth)
+                self.lexer.skip(depth)
             }
             b"prompt_cache_key" => {
-                let text = self.string::<false>(depth)?;
+                let text = self.string(depth)?;
                 self.found.cache_key =
                     text.and_then(|text| self.lexer.text(&text)).map(|text| text.into_owned());
                 Ok(())
             }
-            _ => self.lexer.skip::<false>(depth),
+            _ => self.lexer.skip(depth),
         }
     }
 
@@ -324,17 +324,17 @@ impl<'a> Walker<'a> {
         tools.count = tools.count.saturating_add(1);
         self.lexer.tally.add(tokens::PER_TOOL);
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.skip::<true>(depth);
+            return self.lexer.counted(depth);
         }
         let mut web_search = false;
         self.object(depth, |walker, key, depth| match key {
             b"type" => {
-                let kind = walker.string::<false>(depth)?;
+                let kind = walker.string(depth)?;
                 web_search = walker.is_one_of(kind.as_ref(), |kind| kind.starts_with("web_search"));
                 Ok(())
             }
-            b"cache_control" => walker.lexer.skip::<false>(depth),
-            _ => walker.lexer.skip::<true>(depth),
+            b"cache_control" => walker.lexer.skip(depth),
+            _ => walker.lexer.counted(depth),
         })?;
         tools.web_search |= web_search;
         Ok(())
@@ -343,56 +343,54 @@ impl<'a> Walker<'a> {
     fn message(&mut self, depth: usize, content: &mut Content) -> Result<()> {
         self.lexer.tally.add(tokens::PER_MESSAGE);
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.skip::<true>(depth);
+            return self.lexer.counted(depth);
         }
         self.object(depth, |walker, key, depth| match key {
             b"content" => walker.content(depth, content),
             // Of OpenAI's dialects; nothing in Messages is called so.
             b"output" => walker.content(depth, content),
             b"tool_calls" | b"arguments" | b"name" | b"reasoning_content" | b"summary" => {
-                walker.lexer.skip::<true>(depth)
+                walker.lexer.counted(depth)
             }
-            _ => walker.lexer.skip::<false>(depth),
+            _ => walker.lexer.skip(depth),
         })
     }
 
     /// Content: a string, a list of blocks, or (in results of server tools) one block.
     fn content(&mut self, depth: usize, content: &mut Content) -> Result<()> {
         match self.lexer.kind()? {
-            Kind::String => self.lexer.string::<true>().map(drop),
+            Kind::String => self.lexer.counted_string().map(drop),
             Kind::Array => self.array(depth, |walker, depth| walker.block(depth, content)),
             Kind::Object => self.block(depth, content),
-            kind => self.lexer.scalar::<false>(kind),
+            kind => self.lexer.scalar(kind),
         }
     }
 
     fn block(&mut self, depth: usize, content: &mut Content) -> Result<()> {
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.skip::<true>(depth);
+            return self.lexer.counted(depth);
         }
         let mut kind = None;
         let mut media = Media::default();
         self.object(depth, |walker, key, depth| match key {
             b"type" => {
-                kind = walker.string::<false>(depth)?;
+                kind = walker.string(depth)?;
                 Ok(())
             }
             b"content" => walker.content(depth, content),
             b"source" => walker.source(depth, content, &mut media),
             // Opaque, and mostly not part of the prompt.
             b"signature" | b"data" | b"cache_control" | b"citations" | b"id" | b"tool_use_id" => {
-                walker.lexer.skip::<false>(depth)
+                walker.lexer.skip(depth)
             }
             b"encrypted_content" => {
-                if let Some(text) = walker.string::<false>(depth)? {
+                if let Some(text) = walker.string(depth)? {
                     walker.lexer.tally.add(text.inside.len() as u64 / 6);
                 }
                 Ok(())
             }
-            b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => {
-                walker.lexer.skip::<false>(depth)
-            }
-            _ => walker.lexer.skip::<true>(depth),
+            b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => walker.lexer.skip(depth),
+            _ => walker.lexer.counted(depth),
         })?;
         // Looked at last: `type` may stand anywhere in the block.
         match kind.as_ref().and_then(|kind| self.lexer.text(kind)).as_deref() {
@@ -423,19 +421,19 @@ impl<'a> Walker<'a> {
     /// The `source` of an image, a document (an object), or a search result (a string).
     fn source(&mut self, depth: usize, content: &mut Content, media: &mut Media) -> Result<()> {
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.skip::<true>(depth);
+            return self.lexer.counted(depth);
         }
         self.object(depth, |walker, key, depth| match key {
             b"data" => {
-                media.data = walker.string::<false>(depth)?;
+                media.data = walker.string(depth)?;
                 Ok(())
             }
             b"media_type" => {
-                media.media_type = walker.string::<false>(depth)?;
+                media.media_type = walker.string(depth)?;
                 Ok(())
             }
             b"content" => walker.content(depth, content),
-            _ => walker.lexer.skip::<false>(depth),
+            _ => walker.lexer.skip(depth),
         })
     }
 
@@ -444,7 +442,7 @@ impl<'a> Walker<'a> {
         if self.is_one_of(media.media_type.as_ref(), |kind| kind.starts_with("text/")) {
             // Only now is it known that the data is text: read it a second time.
             let after = std::mem::replace(&mut self.lexer.at, data.inside.start.saturating_sub(1));
-            self.lexer.string::<true>()?;
+            self.lexer.counted_string()?;
             self.lexer.at = after;
         } else {
             self.lexer.tally.add(tokens::pdf(data.inside.len() as u64 / 4 * 3));

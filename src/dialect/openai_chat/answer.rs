@@ -112,7 +112,7 @@ fn finish_reason(stop: &Stop) -> &'static str {
 }
 
 /// The text of a free-text tool's call.
-fn free_text(arguments: &str) -> String {
+pub(crate) fn free_text(arguments: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Input {
         input: String,
@@ -136,10 +136,13 @@ fn write_usage(out: &mut BytesMut, usage: &Usage) {
     out.extend_from_slice(b"}}");
 }
 
-/// A piece of reasoning with what proves it.
-fn write_signed(out: &mut BytesMut, text: &str, signature: &str, index: u64) {
-    out.extend_from_slice(b"{\"type\":\"reasoning.text\",\"text\":");
-    write_str(out, text);
+/// What proves a piece of reasoning, with its text where that was not said before.
+fn write_signed(out: &mut BytesMut, text: Option<&str>, signature: &str, index: u64) {
+    out.extend_from_slice(b"{\"type\":\"reasoning.text\"");
+    if let Some(text) = text {
+        out.extend_from_slice(b",\"text\":");
+        write_str(out, text);
+    }
     out.extend_from_slice(b",\"signature\":");
     write_str(out, signature);
     out.extend_from_slice(b",\"format\":");

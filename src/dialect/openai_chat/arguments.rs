@@ -4,8 +4,10 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::write::Json;
+use crate::dialect::json::Fields;
 
 /// What became of a call's arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +29,20 @@ pub(crate) struct Blanks {
 
 /// More white space than this between two tokens means that the model is stuck.
 const MAX_BLANKS: usize = 500;
+
+/// Claude Code's `Read` refuses an empty `pages`, which models of others like to write: it goes. `name` is the name
+/// that the caller gave the tool; arguments of all other tools stay as they are.
+pub(crate) fn without_empty_pages(name: &str, arguments: String) -> String {
+    if name != "Read" || !arguments.contains("\"pages\"") {
+        return arguments;
+    }
+    let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(&arguments) else { return arguments };
+    let is_empty =
+        |key: &str, value: &RawValue| key == "\"pages\"" && matches!(value.get(), "\"\"" | "null" | "[]");
+    let kept = fields.iter().filter(|(key, value)| !is_empty(key, value));
+    let kept: Vec<String> = kept.map(|(key, value)| format!("{key}:{value}")).collect();
+    if kept.len() == fields.len() { arguments } else { format!("{{{}}}", kept.join(",")) }
+}
 
 /// Makes arguments the text of one object.
 pub(crate) fn heal(raw: &str) -> Healed<'_> {
@@ -179,6 +195,20 @@ mod tests {
         match heal(raw) {
             Healed::Object(text) => Some(text.into_owned()),
             Healed::Wrapped(_) => None,
+        }
+    }
+
+    #[test]
+    fn an_empty_pages_goes_from_read_and_from_nothing_else() {
+        let of = |name, raw: &str| without_empty_pages(name, raw.to_owned());
+        assert_eq!(of("Read", r#"{"file_path":"/a","pages":""}"#), r#"{"file_path":"/a"}"#);
+        assert_eq!(of("Read", r#"{"pages": null, "limit": 1.0}"#), r#"{"limit":1.0}"#);
+        for (name, raw) in [
+            ("Read", r#"{"pages":"1-3"}"#),
+            ("Read", r#"{"x":"\"pages\":\"\""}"#),
+            ("Print", r#"{"pages":""}"#),
+        ] {
+            assert_eq!(of(name, raw), raw);
         }
     }
 

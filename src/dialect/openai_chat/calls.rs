@@ -174,6 +174,7 @@ impl Calls {
                 Healed::Wrapped(text) => text,
             };
             let name = names.given(&call.name).to_owned();
+            let arguments = arguments::without_empty_pages(&name, arguments);
             ready.push(Ready { id, name, arguments, signature: call.signature });
         }
         Ok(ready)

@@ -12,10 +12,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::overflow;
 use crate::dialect::retry_after::retry_after;
 use crate::dialect::table::Variant;
-use crate::dialect::{Fault, FaultKind};
+use crate::dialect::{Fault, FaultKind, overflow};
 
 /// Most characters of an upstream's message that we repeat.
 const MAX_MESSAGE: usize = 2000;
@@ -29,9 +28,8 @@ pub(super) struct Envelope {
     pub(super) param: String,
     pub(super) status: Option<u16>,
     pub(super) has_reasons: bool,
-    /// Tokens of the prompt and of the window, where the body has them as fields.
-    pub(super) prompt: Option<u64>,
-    pub(super) window: Option<u64>,
+    /// The figures of an overflow.
+    pub(super) figures: overflow::Fields,
 }
 
 /// Reads an error answer. The body stays in the fault as it came.
@@ -84,7 +82,8 @@ fn classify(status: Option<u16>, envelope: &Envelope, variant: &Variant) -> Faul
     let has = |needle: &str| text.contains(needle);
     let code = envelope.code.as_str();
     let status_or_zero = status.unwrap_or(0);
-    if let Some(message) = overflow::rewrite(status_or_zero, envelope) {
+    if is_overflow(status_or_zero, envelope) {
+        let message = overflow::wording(&envelope.message, envelope.figures);
         return Fault { status, ..Fault::new(FaultKind::ContextLength, message) };
     }
     let kind = if status_or_zero == 402
@@ -148,6 +147,17 @@ fn classify(status: Option<u16>, envelope: &Envelope, variant: &Variant) -> Faul
         envelope.message.clone()
     };
     Fault { status, ..Fault::new(kind, message) }
+}
+
+/// Whether the input is too long for the model.
+fn is_overflow(status: u16, envelope: &Envelope) -> bool {
+    let text = envelope.message.to_ascii_lowercase();
+    // Groq: a request that alone is larger than a minute's tokens.
+    let is_large = status == 413 && (text.contains("token") || text.contains("context"));
+    is_large
+        || [&envelope.code, &envelope.kind, &envelope.message]
+            .into_iter()
+            .any(|text| overflow::is_overflow(text))
 }
 
 /// Errors that some servers send as 500 although the request itself can't work there.
@@ -231,8 +241,7 @@ impl Envelope {
                 .and_then(|code| u16::try_from(code).ok())
                 .filter(|code| (400..600).contains(code)),
             has_reasons: metadata.is_some_and(|metadata| metadata.get("reasons").is_some()),
-            prompt: number("n_prompt_tokens"),
-            window: number("n_ctx"),
+            figures: overflow::Fields { prompt: number("n_prompt_tokens"), window: number("n_ctx") },
         }
     }
 

@@ -9,7 +9,6 @@ pub mod answer;
 pub(in crate::dialect) mod arguments;
 pub(in crate::dialect) mod calls;
 pub mod error;
-mod overflow;
 mod reasoning;
 pub mod rectify;
 pub mod request;
@@ -21,5 +20,5 @@ pub mod watch;
 pub(crate) mod write;
 
 pub use rectify::{Rectify, rectify};
-pub use request::{RequestError, Target, Translated, Translation, from_messages};
+pub use request::{Extra, RequestError, Target, Translated, Translation, from_messages};
 pub use stream::{Context, Reader};

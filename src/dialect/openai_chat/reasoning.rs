@@ -2,6 +2,7 @@
 
 use super::types::Detail;
 use super::write::Json;
+use crate::dialect::stops::begun;
 
 /// `reasoning_details` as they arrive in pieces, put together by index and type.
 #[derive(Debug, Default)]
@@ -186,11 +187,6 @@ impl ThinkTags {
         }
         self.state = TagState::Text;
     }
-}
-
-/// How many bytes at the end of `text` may be the beginning of `tag`.
-fn begun(text: &str, tag: &str) -> usize {
-    (1..tag.len()).rev().find(|&n| tag.get(..n).is_some_and(|begin| text.ends_with(begin))).unwrap_or(0)
 }
 
 #[cfg(test)]

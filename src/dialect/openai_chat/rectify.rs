@@ -4,10 +4,9 @@
 //! again after bytes were sent.
 
 use super::error::Envelope;
-use super::overflow;
 use super::request::Translated;
 use crate::dialect::table::MaxField;
-use crate::dialect::{Fault, FaultKind};
+use crate::dialect::{Fault, FaultKind, overflow};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +23,11 @@ pub enum Rectify {
     CutDescriptions,
     /// Leave images out.
     DropImages,
+    /// Leave images out that are given by their address.
+    DropImageUrls,
+    /// Give the model its reasoning back as `reasoning_content` with each message that calls tools, and a blank where
+    /// it is lost.
+    ReplayReasoning,
     /// Leave PDFs out.
     DropDocuments,
     /// Leave `strict` out.
@@ -118,6 +122,8 @@ impl Rectify {
             Rectify::DropParam(_) => "parameter-dropped",
             Rectify::CutDescriptions => "tool-descriptions",
             Rectify::DropImages => "images",
+            Rectify::DropImageUrls => "image-urls",
+            Rectify::ReplayReasoning => "reasoning-replay",
             Rectify::DropDocuments => "documents",
             Rectify::SystemAsUserText => "system-position",
             Rectify::NotStrict => "strict-schema",
@@ -179,6 +185,13 @@ fn of_refusal(fault: &Fault, translated: &Translated) -> Option<Rectify> {
     {
         let of_tool = param.contains("description") || has("description");
         return of_tool.then_some(Rectify::CutDescriptions);
+    }
+    // DeepSeek and its kin, while they think.
+    if has("reasoning_content") && (has("passed back") || has("missing") || has("required")) {
+        return Some(Rectify::ReplayReasoning);
+    }
+    if has("cannot make get request") || has("failed to download image") {
+        return Some(Rectify::DropImageUrls);
     }
     if has("image_url")
         || has("image input")

@@ -22,6 +22,7 @@ use super::rectify::{Param, Rectify};
 use super::stream::Context;
 use super::write::Json;
 use crate::dialect::anthropic::types::{Content, MessagesRequest, OutputFormat, ParseError};
+use crate::dialect::json;
 use crate::dialect::names::{self, NameMap};
 use crate::dialect::schema;
 use crate::dialect::table::{MaxField, Prefill, Reasoning, UserField, Variant, WebSearch};
@@ -51,7 +52,12 @@ pub struct Target<'a> {
     pub input_estimate: u64,
     /// What earlier refusals of this upstream and model have taught.
     pub rectified: &'a [Rectify],
+    /// Fields of the user's config for the top level of the body; they come before ours.
+    pub extra: Option<&'a Extra>,
 }
+
+/// Fields for the top level of a body, by name.
+pub type Extra = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// A request, written.
 #[derive(Clone, Debug)]
@@ -74,6 +80,8 @@ pub struct Translated {
     pub input_estimate: u64,
     /// The limit on output that was asked for.
     pub max_tokens: Option<u64>,
+    /// Strings that end the answer and that the upstream is not told of: the reader looks for them.
+    pub stops: Arc<[String]>,
 }
 
 /// What becomes of a request.
@@ -121,7 +129,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
     let request = MessagesRequest::parse(body)?;
     let mut notes = Notes::default();
     refuse_what_cannot_be(&request, &mut notes)?;
-    if let Some(answer) = local::answer(&request, target, target.variant.web_search != WebSearch::None) {
+    if let Some(answer) = local::answer(&request, target, target.searches()) {
         return Ok(Translation::Answer(answer));
     }
     let conversation = turns::read(&request, target, &mut notes)?;
@@ -159,7 +167,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
 
     let used_ids: Arc<[u64]> = conversation.call_ids.iter().map(|id| super::calls::id_hash(id)).collect();
     Ok(Translation::Send(Box::new(Translated {
-        body: Bytes::from(json.finish()),
+        body: Bytes::from(json::with_extra(json.finish(), target.extra)),
         names,
         dropped: notes.dropped,
         healed: notes.healed,
@@ -168,6 +176,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         stream: request.stream,
         input_estimate: target.input_estimate,
         max_tokens: max_tokens(&request, target),
+        stops: untold_stops(&request, told_stops(&request, target)),
     })))
 }
 
@@ -186,6 +195,7 @@ impl<'a> Target<'a> {
             documents: None,
             input_estimate: 0,
             rectified: &[],
+            extra: None,
         }
     }
 
@@ -195,6 +205,20 @@ impl<'a> Target<'a> {
 
     pub(in crate::dialect) fn takes_documents(&self) -> bool {
         self.documents.unwrap_or(self.variant.documents) && !self.is_rectified(Rectify::DropDocuments)
+    }
+
+    /// Whether the upstream searches the web if it is asked to.
+    pub(in crate::dialect) fn searches(&self) -> bool {
+        match self.variant.web_search {
+            WebSearch::Plugin | WebSearch::BuiltIn => true,
+            WebSearch::Options => self.model.contains("-search"),
+            WebSearch::None => false,
+        }
+    }
+
+    /// Whether the server fetches images from the web.
+    pub(in crate::dialect) fn fetches_images(&self) -> bool {
+        self.variant.image_urls && !self.is_rectified(Rectify::DropImageUrls)
     }
 
     pub(in crate::dialect) fn schema(&self) -> schema::Target {
@@ -222,6 +246,7 @@ impl Translated {
             used_ids: Arc::clone(&self.used_ids),
             one_call: self.one_call,
             input_estimate: self.input_estimate,
+            stops: Arc::clone(&self.stops),
         }
     }
 }
@@ -312,21 +337,24 @@ fn sampling(
             notes.drop("top_k");
         }
     }
-    if !request.stop_sequences.is_empty() {
-        let is_known = !models::is_openai_reasoning(target.model) && target.sends(Param::Stop);
-        if !is_known || request.stop_sequences.len() > target.variant.max_stops {
-            notes.drop("stop_sequences");
-        }
-        if is_known {
-            json.key("stop").array(|json| {
-                request
-                    .stop_sequences
-                    .iter()
-                    .take(target.variant.max_stops)
-                    .for_each(|stop| json.string(stop));
-            });
-        }
+    let told = told_stops(request, target);
+    if told > 0 {
+        json.key("stop").array(|json| {
+            request.stop_sequences.iter().take(told).for_each(|stop| json.string(stop));
+        });
     }
+}
+
+/// How many of the stop strings the upstream is told of. OpenAI's reasoning models take none.
+fn told_stops(request: &MessagesRequest<'_>, target: &Target<'_>) -> usize {
+    let is_known = !models::is_openai_reasoning(target.model) && target.sends(Param::Stop);
+    if is_known { request.stop_sequences.len().min(target.variant.max_stops) } else { 0 }
+}
+
+/// The stop strings that the reader must look for: all but the first `told`.
+pub(in crate::dialect) fn untold_stops(request: &MessagesRequest<'_>, told: usize) -> Arc<[String]> {
+    let untold = request.stop_sequences.iter().skip(told).filter(|stop| !stop.is_empty());
+    untold.map(|stop| stop.clone().into_owned()).collect()
 }
 
 /// The format of the answer.
@@ -381,9 +409,14 @@ fn caller(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>) {
     if let Some(marker) = request.cache_control.filter(|_| target.variant.cache_control) {
         json.key("cache_control").raw(marker);
     }
-    let searches = request.tools.iter().any(|tool| tools::is_web_search(tool));
-    if searches && target.variant.web_search == WebSearch::Plugin {
-        json.key("plugins").array(|json| json.object(|json| json.key("id").string("web")));
+    if request.tools.iter().any(tools::is_web_search) {
+        match target.variant.web_search {
+            WebSearch::Plugin => {
+                json.key("plugins").array(|json| json.object(|json| json.key("id").string("web")));
+            }
+            WebSearch::Options if target.searches() => json.key("web_search_options").object(|_| {}),
+            WebSearch::Options | WebSearch::BuiltIn | WebSearch::None => {}
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::stream::{Context, Reader};
-use crate::dialect::part::Flow;
-use crate::dialect::{Fault, Sink, Source as _, sse};
+use crate::dialect::part::{Flow, is_events, read_events};
+use crate::dialect::{Fault, Sink};
 
 /// Reads a whole answer. An error in a body of status 200 is a fault like any other.
 pub fn read(body: &[u8], context: Context, sink: &mut dyn Sink) -> Result<(), Fault> {
@@ -25,22 +25,9 @@ pub fn read(body: &[u8], context: Context, sink: &mut dyn Sink) -> Result<(), Fa
 
 /// Reads a whole body, be it JSON or a stream of events, whatever its content type says.
 pub fn read_any(body: &Bytes, context: Context, sink: &mut dyn Sink) -> Result<(), Fault> {
-    let first = body.iter().find(|byte| !byte.is_ascii_whitespace() && !matches!(byte, 0xef | 0xbb | 0xbf));
-    if matches!(first, None | Some(b'{' | b'[' | b'<')) {
-        return read(body, context, sink);
+    if is_events(body) {
+        read_events(body, &mut Reader::new(context), sink)
+    } else {
+        read(body, context, sink)
     }
-    let mut reader = Reader::new(context);
-    let mut events = sse::Reader::new();
-    events.push(body);
-    while let Some(event) = events.next()? {
-        if reader.event(event, sink)? == Flow::Done {
-            return Ok(());
-        }
-    }
-    if let Some(event) = events.finish()?
-        && reader.event(event, sink)? == Flow::Done
-    {
-        return Ok(());
-    }
-    reader.end(sink)
 }

@@ -18,6 +18,7 @@ use super::types::{Choice, Chunk, Delta, Piece};
 use crate::dialect::carrier::Carrier;
 use crate::dialect::names::NameMap;
 use crate::dialect::part::Flow;
+use crate::dialect::stops::Stops;
 use crate::dialect::table::{Replay, Variant};
 use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, sse};
 
@@ -36,6 +37,8 @@ pub struct Context {
     pub one_call: bool,
     /// Input tokens, estimated, for upstreams that give no figures.
     pub input_estimate: u64,
+    /// Strings that end the answer and that the upstream was not told of.
+    pub stops: Arc<[String]>,
 }
 
 /// Reads one answer.
@@ -61,6 +64,9 @@ pub struct Reader {
     refusal: Option<String>,
     finish: Option<String>,
     stop_string: Option<String>,
+    stops: Option<Stops>,
+    /// A stop string was met that the upstream doesn't know: the answer is over.
+    is_stopped: bool,
     usage: Option<Usage>,
     /// Bytes of output, for the estimate.
     output_bytes: usize,
@@ -81,6 +87,7 @@ impl Context {
             used_ids: Arc::default(),
             one_call: false,
             input_estimate: 0,
+            stops: Arc::default(),
         }
     }
 }
@@ -91,6 +98,7 @@ impl Reader {
     /// A reader at the start of an answer.
     pub fn new(context: Context) -> Reader {
         let tags = context.variant.think_tags.then(ThinkTags::default);
+        let stops = Stops::new(&context.stops);
         Reader {
             context,
             is_started: false,
@@ -108,6 +116,8 @@ impl Reader {
             refusal: None,
             finish: None,
             stop_string: None,
+            stops,
+            is_stopped: false,
             usage: None,
             output_bytes: 0,
         }
@@ -175,6 +185,10 @@ impl Reader {
             Some(delta) => self.delta(delta, sink)?,
             None => Flow::More,
         };
+        if self.is_stopped && !self.is_done {
+            self.finish(sink)?;
+            return Ok(Flow::Done);
+        }
         if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
             if self.finish.as_deref().is_none_or(|known| known == "stop") {
                 self.finish = Some(reason.to_owned());
@@ -283,7 +297,20 @@ impl Reader {
         outcome
     }
 
+    /// Text as it comes: up to a stop string.
     fn text(&mut self, text: &str, sink: &mut dyn Sink) {
+        if self.is_stopped {
+            return;
+        }
+        let Some(mut stops) = self.stops.take() else { return self.say(text, sink) };
+        if let Some(met) = stops.feed(text, &mut |piece| self.say(piece, sink)) {
+            self.is_stopped = true;
+            self.stop_string = Some(met);
+        }
+        self.stops = Some(stops);
+    }
+
+    fn say(&mut self, text: &str, sink: &mut dyn Sink) {
         if text.is_empty() {
             return;
         }
@@ -372,7 +399,15 @@ impl Reader {
             });
             outcome?;
         }
-        let reason = self.finish.take().unwrap_or_default();
+        if let Some(rest) = self.stops.as_mut().map(Stops::rest) {
+            self.say(&rest, sink);
+        }
+        let mut reason = self.finish.take().unwrap_or_default();
+        if self.is_stopped {
+            // What comes behind the string is not part of the answer.
+            self.calls = Calls::default();
+            reason = "stop".to_owned();
+        }
         let is_cut = matches!(reason.as_str(), "length" | "model_length" | "max_tokens");
         let calls = std::mem::take(&mut self.calls);
         self.output_bytes += calls.bytes();
@@ -395,7 +430,7 @@ impl Reader {
             "content_filter" | "sensitive" => Stop::Refusal(self.refusal.take()),
             _ if self.refusal.is_some() => Stop::Refusal(self.refusal.take()),
             _ if !calls.is_empty() => Stop::ToolUse,
-            _ if !has_content => {
+            _ if !has_content && !self.is_stopped => {
                 return Err(Fault::protocol("the upstream's answer is empty"));
             }
             "stop" => match self.stop_string.take() {

@@ -133,8 +133,15 @@ fn assistant<'a>(
     to: &Destination<'_>,
 ) -> Result<(), Invalid> {
     let shown = message.reasoning_content.as_deref().or(message.reasoning.as_deref()).unwrap_or_default();
+    // Clients that put a stream together may leave its pieces side by side.
+    let mut thought = String::new();
     for detail in &message.reasoning_details {
-        reasoning(detail, shown, conversation, to);
+        thought.push_str(detail.text.as_deref().unwrap_or_default());
+        if detail.signature.is_some() || detail.data.is_some() {
+            let thought = std::mem::take(&mut thought);
+            let thought = if thought.is_empty() && detail.text.is_none() { shown } else { &thought };
+            reasoning(detail, thought, conversation, to);
+        }
     }
     for (text, cache) in message.content.texts() {
         conversation.assistant_text(Cow::Borrowed(text), cache);
@@ -171,16 +178,16 @@ fn assistant<'a>(
 }
 
 /// Gives reasoning back to those who wrote it.
-fn reasoning(detail: &Detail<'_>, shown: &str, conversation: &mut Conversation<'_>, to: &Destination<'_>) {
+fn reasoning(detail: &Detail<'_>, text: &str, conversation: &mut Conversation<'_>, to: &Destination<'_>) {
     let signature = detail.signature.as_deref().unwrap_or_default();
     let is_anthropics = detail.format.as_deref().is_none_or(|format| format == ANTHROPIC_FORMAT);
+    // Ours mean nothing to Anthropic, and Anthropic's nothing to others.
+    let is_theirs = match to.is_anthropic {
+        true => is_anthropics && !signature.is_empty() && !carrier::is_ours(signature),
+        false => carrier::is_ours(signature),
+    };
     match detail.kind.as_deref() {
-        Some("reasoning.text") if !signature.is_empty() => {
-            // Ours mean nothing to Anthropic, and Anthropic's nothing to others.
-            if carrier::is_ours(signature) != to.is_anthropic && (is_anthropics || !to.is_anthropic) {
-                conversation.thinking(detail.text.as_deref().unwrap_or(shown), signature);
-            }
-        }
+        Some("reasoning.text") if is_theirs => conversation.thinking(text, signature),
         Some("reasoning.encrypted") if to.is_anthropic && is_anthropics => {
             if let Some(data) = detail.data.as_deref() {
                 conversation.redacted_thinking(data);
@@ -301,7 +308,10 @@ pub(crate) fn choose<'a>(raw: &'a RawValue, tools: &mut Vec<Tool<'a>>) -> Result
                 tools.retain(|tool| names.contains(&tool.name.as_ref()));
                 return mode(allowed.mode.as_deref().unwrap_or("auto")).ok_or_else(wrong);
             }
-            let name = object.named().ok_or_else(wrong)?.to_owned();
+            let Some(name) = object.named().map(str::to_owned) else {
+                // A tool that OpenAI runs.
+                return object.kind.is_some().then_some(Choice::Auto).ok_or_else(wrong);
+            };
             if !tools.iter().any(|tool| tool.name == name) {
                 return Err(wrong());
             }

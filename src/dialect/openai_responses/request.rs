@@ -12,11 +12,14 @@ use serde_json::value::RawValue;
 
 use crate::dialect::anthropic::types::{Block, Content, MessagesRequest};
 use crate::dialect::carrier::Carrier;
+use crate::dialect::json;
 use crate::dialect::names::{self, IdRule, NameMap};
 use crate::dialect::openai_chat::rectify::{Effort, Param, Rectify};
 use crate::dialect::openai_chat::request::content::{self, Notes, Piece, ToolOutput};
 use crate::dialect::openai_chat::request::reasoning::Wish;
-use crate::dialect::openai_chat::request::{is_attribution, max_tokens, refuse_what_cannot_be, system_texts};
+use crate::dialect::openai_chat::request::{
+    is_attribution, max_tokens, refuse_what_cannot_be, system_texts, untold_stops,
+};
 use crate::dialect::openai_chat::request::{local, models, tools, turns};
 use crate::dialect::openai_chat::write::{Json, compact};
 use crate::dialect::openai_chat::{RequestError, Target, Translated, Translation, calls};
@@ -96,7 +99,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
 
     let used_ids: Arc<[u64]> = conversation.call_ids.iter().map(|id| calls::id_hash(id)).collect();
     Ok(Translation::Send(Box::new(Translated {
-        body: Bytes::from(json.finish()),
+        body: Bytes::from(json::with_extra(json.finish(), target.extra)),
         names,
         dropped: notes.dropped,
         healed: notes.healed,
@@ -105,6 +108,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         stream: request.stream,
         input_estimate: target.input_estimate,
         max_tokens: max_tokens(&request, target),
+        stops: untold_stops(&request, 0),
     })))
 }
 
@@ -121,9 +125,6 @@ fn sampling(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>,
     }
     if request.top_k.is_some() {
         notes.drop("top_k");
-    }
-    if !request.stop_sequences.is_empty() {
-        notes.drop("stop_sequences");
     }
 }
 

@@ -1,7 +1,10 @@
 //! Whole Responses answers, read into parts.
 
+use bytes::Bytes;
+
 use super::stream::Reader;
 use crate::dialect::openai_chat::Context;
+use crate::dialect::part::{is_events, read_events};
 use crate::dialect::{Fault, Sink};
 
 /// Reads a whole answer. A failure in a body of status 200 is a fault like any other.
@@ -14,4 +17,13 @@ pub fn read(body: &[u8], context: Context, sink: &mut dyn Sink) -> Result<(), Fa
         return Err(Fault::protocol("the upstream's answer is no JSON object"));
     }
     Reader::new(context).answer(body, sink)
+}
+
+/// Reads a whole body, be it JSON or a stream of events, whatever its content type says.
+pub fn read_any(body: &Bytes, context: Context, sink: &mut dyn Sink) -> Result<(), Fault> {
+    if is_events(body) {
+        read_events(body, &mut Reader::new(context), sink)
+    } else {
+        read(body, context, sink)
+    }
 }

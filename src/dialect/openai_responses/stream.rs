@@ -17,6 +17,7 @@ use crate::dialect::openai_chat::calls::{id_hash, legal_id};
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::openai_chat::{Context, error};
 use crate::dialect::part::Flow;
+use crate::dialect::stops::Stops;
 use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, names, sse};
 
 /// Reads one answer.
@@ -34,6 +35,9 @@ pub struct Reader {
     has_content: bool,
     has_calls: bool,
     refusal: Option<String>,
+    stops: Option<Stops>,
+    /// The stop string that was met: the answer is over.
+    met: Option<String>,
     output_bytes: usize,
 }
 
@@ -62,6 +66,7 @@ const MAX_ARGUMENTS: usize = 32 << 20;
 impl Reader {
     /// A reader at the start of an answer.
     pub fn new(context: Context) -> Reader {
+        let stops = Stops::new(&context.stops);
         Reader {
             context,
             is_started: false,
@@ -73,6 +78,8 @@ impl Reader {
             has_content: false,
             has_calls: false,
             refusal: None,
+            stops,
+            met: None,
             output_bytes: 0,
         }
     }
@@ -138,8 +145,7 @@ impl Reader {
                 }
                 if !delta.is_empty() {
                     self.item(event)?.has_given = true;
-                    self.has_content = true;
-                    sink.part(Part::Text(Cow::Borrowed(delta)));
+                    self.text(delta, sink);
                 }
             }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
@@ -182,11 +188,40 @@ impl Reader {
             }
             _ => {}
         }
+        if self.met.is_some() {
+            self.finish(&Response::default(), false, sink)?;
+            return Ok(Flow::Done);
+        }
         Ok(Flow::More)
+    }
+
+    /// Text as it comes: up to a stop string, of which the upstream knows nothing.
+    fn text(&mut self, text: &str, sink: &mut dyn Sink) {
+        if self.met.is_some() {
+            return;
+        }
+        self.has_content = true;
+        match &mut self.stops {
+            None => sink.part(Part::Text(Cow::Borrowed(text))),
+            Some(stops) => {
+                self.met = stops.feed(text, &mut |piece| sink.part(Part::Text(Cow::Borrowed(piece))));
+            }
+        }
+    }
+
+    /// The text of an item has ended: what was held back.
+    fn rest(&mut self, sink: &mut dyn Sink) {
+        let rest = self.stops.as_mut().map(Stops::rest).unwrap_or_default();
+        if !rest.is_empty() {
+            sink.part(Part::Text(Cow::Owned(rest)));
+        }
     }
 
     /// An item that is done: gives what of it was not given yet.
     fn whole(&mut self, item: &Item<'_>, open: Open, sink: &mut dyn Sink) -> Result<(), Fault> {
+        if open.has_given {
+            self.rest(sink);
+        }
         match item.kind.as_deref().unwrap_or_default() {
             "reasoning" => self.reasoning(item, &open, sink),
             "message" if !open.has_given => {
@@ -197,9 +232,8 @@ impl Reader {
                     if let Some(text) =
                         part.text.as_deref().or(part.refusal.as_deref()).filter(|text| !text.is_empty())
                     {
-                        self.has_content = true;
                         self.output_bytes += text.len();
-                        sink.part(Part::Text(Cow::Borrowed(text)));
+                        self.text(text, sink);
                     }
                 }
             }
@@ -230,9 +264,11 @@ impl Reader {
                 let taken =
                     |id: &str| used.contains(&id_hash(id)) || self.given_ids.iter().any(|given| given == id);
                 let id = legal_id(id, &[&self.id, &nth, name, &arguments], used.len(), taken);
+                let name = self.context.names.given(name);
+                let arguments = arguments::without_empty_pages(name, arguments);
                 sink.part(Part::Call {
                     id: Cow::Borrowed(&id),
-                    name: Cow::Borrowed(self.context.names.given(name)),
+                    name: Cow::Borrowed(name),
                     arguments: Cow::Owned(arguments),
                 });
                 self.given_ids.push(id);
@@ -299,15 +335,17 @@ impl Reader {
         self.is_done = true;
         for (index, item) in response.output.iter().enumerate() {
             let index = u64::try_from(index).unwrap_or(u64::MAX);
-            if !self.done.contains(&index) {
+            if !self.done.contains(&index) && self.met.is_none() {
                 let open = self.open.remove(&index).unwrap_or_default();
                 self.done.push(index);
                 self.whole(item, open, sink)?;
             }
         }
+        self.rest(sink);
         let incomplete = response.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
         let is_incomplete = is_incomplete || response.status.as_deref() == Some("incomplete");
         let stop = match (is_incomplete, incomplete) {
+            _ if self.met.is_some() => Stop::StopSequence(self.met.take()),
             (true, Some("content_filter")) => Stop::Refusal(self.refusal.take()),
             (true, _) => Stop::MaxTokens,
             _ if self.refusal.is_some() => Stop::Refusal(self.refusal.take()),

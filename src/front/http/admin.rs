@@ -1,4 +1,4 @@
-//! `/health`, `/status`, `/explain`, and the probes that Claude Code makes before its first request.
+//! `/health`, `/status`, `/requests`, `/usage`, `/explain`, and the probes that Claude Code makes before its first request.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{Shared, messages, page, respond};
 use crate::dialect::Dialect;
 use crate::exchange::RequestId;
+use crate::front::mcp;
 
 /// `GET /health`: 200 as soon as requests are served.
 pub async fn health(State(daemon): State<Shared>) -> Response {
@@ -21,9 +22,7 @@ pub async fn health(State(daemon): State<Shared>) -> Response {
 
 /// `GET /status`: what `cproxy://status` says.
 pub async fn status(State(daemon): State<Shared>) -> Response {
-    let mut response = respond::json(&daemon.status());
-    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    response
+    fresh(&daemon.status())
 }
 
 /// `POST /explain`: the body of a Messages request; answered with its plan, and nothing is sent anywhere. The query
@@ -65,4 +64,21 @@ pub async fn root(method: Method, headers: HeaderMap) -> Response {
         Method::HEAD => Response::new(Body::empty()),
         _ => respond::method_not_allowed().await,
     }
+}
+
+/// `GET /requests`: the last requests, newest first; no prompts, no answers.
+pub async fn requests(State(daemon): State<Shared>) -> Response {
+    fresh(&mcp::Daemon::recent_requests(&daemon))
+}
+
+/// `GET /usage`: tokens and cost of late.
+pub async fn usage(State(daemon): State<Shared>) -> Response {
+    fresh(&mcp::Daemon::usage(&daemon).await)
+}
+
+/// A document that is another in a moment.
+fn fresh(value: &impl serde::Serialize) -> Response {
+    let mut response = respond::json(value);
+    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+    response
 }

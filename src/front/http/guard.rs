@@ -3,11 +3,13 @@
 //!
 //! Source: OWASP, "DNS rebinding"; Model Context Protocol specification, "Transports", security warning.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use base64::Engine;
 use http::{HeaderMap, StatusCode, header};
 use subtle::ConstantTimeEq;
 
@@ -46,6 +48,12 @@ impl Guard {
                 return Some((StatusCode::FORBIDDEN, "requests from web pages of other origins are refused"));
             }
         }
+        // Pages embed images and scripts without an Origin; browsers say from where in this header. Following a
+        // link to the status page is no attack.
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        if text("sec-fetch-site") == Some("cross-site") && text("sec-fetch-dest") != Some("document") {
+            return Some((StatusCode::FORBIDDEN, "requests from web pages of other origins are refused"));
+        }
         if let Some(token) = &self.token
             && !presented(headers).any(|sent| bool::from(sent.as_bytes().ct_eq(token.expose().as_bytes())))
         {
@@ -59,20 +67,41 @@ impl Guard {
 /// The layer: answers what is refused, passes on the rest.
 pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.refuses(request.headers(), request.uri().authority().map(|authority| authority.as_str())) {
-        Some((status, message)) => respond::refused(status, message),
+        Some((status, message)) => {
+            let mut response = respond::refused(status, message);
+            let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            if status == StatusCode::UNAUTHORIZED && accept.is_some_and(|accept| accept.contains("text/html"))
+            {
+                // A browser then asks its user for the token, as password.
+                let ask = http::HeaderValue::from_static("Basic realm=\"cproxy: the token as password\"");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+            }
+            response
+        }
         None => next.run(request).await,
     }
 }
 
-/// The tokens that a request presents.
-fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The tokens that a request presents: in a header of its own, as an API key, as a bearer token, or as the password
+/// that a browser asked for (RFC 7617).
+fn presented(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
     let own = headers.get_all("x-cproxy-token").iter().chain(headers.get_all("x-api-key").iter());
-    let own = own.filter_map(|value| value.to_str().ok());
-    let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let own = own.filter_map(|value| value.to_str().ok().map(Cow::Borrowed));
+    let authorization = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| {
+        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Cow::Borrowed(rest.trim()));
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+        let (_, password) = String::from_utf8(decoded).ok().and_then(|pair| {
+            pair.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
+        })?;
+        Some(Cow::Owned(password))
     });
-    own.chain(bearer)
+    own.chain(authorization)
 }
 
 /// The host of `host:port`.
@@ -125,11 +154,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_page_of_another_site_embeds_is_refused_but_a_link_may_be_followed() {
+        let embedded = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "image")];
+        assert!(refused(None, &embedded));
+        assert!(refused(None, &embedded[..2]));
+        let followed =
+            [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")];
+        assert!(!refused(None, &followed));
+    }
+
+    #[test]
     fn a_token_that_is_set_must_be_presented() {
         assert!(refused(Some("t0ken"), &[("host", "localhost")]));
         assert!(refused(Some("t0ken"), &[("host", "localhost"), ("x-api-key", "t0ke")]));
         assert!(!refused(Some("t0ken"), &[("host", "localhost"), ("x-api-key", "t0ken")]));
         assert!(!refused(Some("t0ken"), &[("host", "box.lan"), ("authorization", "Bearer t0ken")]));
         assert!(refused(Some("t0ken"), &[("host", "box.lan"), ("authorization", "Basic t0ken")]));
+        // A browser's form: "any:t0ken", and "any:other".
+        assert!(!refused(Some("t0ken"), &[("host", "box.lan"), ("authorization", "Basic YW55OnQwa2Vu")]));
+        assert!(refused(Some("t0ken"), &[("host", "box.lan"), ("authorization", "Basic YW55Om90aGVy")]));
     }
 }

@@ -13,7 +13,7 @@ use super::{Shared, body, openai, respond};
 use crate::config::secret::Key;
 use crate::dialect::head::BodyError;
 use crate::dialect::{Dialect, head};
-use crate::exchange::{Credential, Front, Request, RequestId};
+use crate::exchange::{CacheWish, Credential, Front, Request, RequestId};
 use crate::routing::Facts;
 
 /// `POST /v1/messages`.
@@ -77,6 +77,7 @@ pub(super) async fn read(
         headers: forwarded(&parts.headers),
         credential: credential(&parts.headers, daemon),
         timeout: None,
+        cache: CacheWish::of(&parts.headers),
         progress: None,
     })
 }

@@ -1,16 +1,20 @@
 //! `GET /metrics`: what has happened, from the ledger's cell; and how things stand, from the status.
 
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, header};
 
+use super::Shared;
 use crate::actors::status::Status;
 use crate::cells::LedgerCell;
+use crate::runtime::shed;
 use crate::telemetry::metrics::Page;
 use crate::telemetry::panics;
 
 /// The page. Gathered when it is asked for: nothing is counted twice for its sake.
-pub fn page(ledger: &LedgerCell, status: &Status) -> Response {
-    let mut response = Response::new(text(ledger, status).into());
+pub async fn page(State(daemon): State<Shared>) -> Response {
+    let text = text(&daemon.directory().ledger_cell, &daemon.status());
+    let mut response = Response::new(text.into());
     let version = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, version);
     response
@@ -41,6 +45,7 @@ fn daemon(page: &mut Page, status: &Status) {
         ),
         ("cproxy_faults_injected_total", "counter", "Faults that were injected.", status.faults.unwrap_or(0)),
         ("cproxy_panics_total", "counter", "Panics that were contained.", panics::count()),
+        ("cproxy_messages_shed_total", "counter", "Messages that a full mailbox did not take.", shed()),
     ] {
         page.family(name, kind, help);
         page.sample(name, &[], value);

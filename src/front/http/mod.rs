@@ -9,7 +9,7 @@ mod body;
 mod faults;
 mod guard;
 mod messages;
-pub mod metrics;
+mod metrics;
 mod models;
 mod openai;
 mod page;
@@ -46,20 +46,28 @@ type Route = (&'static str, fn() -> MethodRouter<Shared>);
 
 /// The routes of the daemon, apart from those below [`MCP`]. A test sends what must be refused to each.
 const ROUTES: &[Route] = &[
-    ("/v1/messages", || post(messages::create)),
-    ("/v1/messages/count_tokens", || post(messages::count_tokens)),
-    ("/v1/chat/completions", || post(openai::chat)),
-    ("/v1/responses", || post(openai::responses)),
-    ("/v1/models", || get(models::list)),
-    ("/v1/models/{*id}", || get(models::one)),
-    ("/health", || get(admin::health)),
-    ("/status", || get(admin::status)),
-    ("/faults", || get(faults::list).post(faults::arm).delete(faults::clear)),
-    ("/explain", || post(admin::explain)),
-    ("/page/{file}", || get(page::file)),
+    ("/v1/messages", || only(post(messages::create))),
+    ("/v1/messages/count_tokens", || only(post(messages::count_tokens))),
+    ("/v1/chat/completions", || only(post(openai::chat))),
+    ("/v1/responses", || only(post(openai::responses))),
+    ("/v1/models", || only(get(models::list))),
+    ("/v1/models/{*id}", || only(get(models::one))),
+    ("/health", || only(get(admin::health))),
+    ("/status", || only(get(admin::status))),
+    ("/requests", || only(get(admin::requests))),
+    ("/usage", || only(get(admin::usage))),
+    ("/metrics", || only(get(metrics::page))),
+    ("/faults", || only(get(faults::list).post(faults::arm).delete(faults::clear))),
+    ("/explain", || only(post(admin::explain))),
+    ("/page/{file}", || only(get(page::file))),
     ("/api/hello", || any(admin::hello)),
     ("/", || any(admin::root)),
 ];
+
+/// Another method gets an error in our own shape.
+fn only(route: MethodRouter<Shared>) -> MethodRouter<Shared> {
+    route.fallback(respond::method_not_allowed)
+}
 
 /// Where MCP over streamable HTTP is mounted.
 const MCP: &str = "/mcp";
@@ -74,7 +82,7 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     let guard = Guard::new(daemon.token());
     let mut routes = Router::new();
     for (path, answer) in ROUTES {
-        routes = routes.route(path, answer().fallback(respond::method_not_allowed));
+        routes = routes.route(path, answer());
     }
     let mut routes = routes.fallback(respond::no_such_path).with_state(daemon);
     if let Some(mcp) = mcp {

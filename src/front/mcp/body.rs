@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::ProviderId;
 use crate::dialect::{Dialect, Head};
-use crate::exchange::{Credential, Front, Request, RequestId};
+use crate::exchange::{CacheWish, Credential, Front, Request, RequestId};
 use crate::routing::Facts;
 
 use super::args::{Args, BadArgs, wrong};
@@ -42,6 +42,8 @@ pub(crate) struct Question {
     pub effort: Option<String>,
     /// The schema that the answer must follow.
     pub schema: Option<Value>,
+    /// What is wanted of the cache of answers.
+    pub cache: CacheWish,
 }
 
 // === reading ===
@@ -61,6 +63,7 @@ impl Question {
         }
         question.temperature = args.number("temperature")?;
         question.effort = args.text("reasoning_effort")?.map(effort).transpose()?;
+        question.cache = args.text("cache")?.map(cache).transpose()?.unwrap_or_default();
         if let Some(format) = args.value("response_format") {
             question.response_format(format)?;
         }
@@ -202,6 +205,7 @@ pub(crate) fn request(
     let (body, model_span) = body(question, model);
     let has = |kind: &str| question.messages.iter().any(|message| has_block(message, kind));
     let head = Head {
+        dialect: Some(Dialect::Anthropic),
         model: model.to_owned(),
         model_span,
         stream: true,
@@ -234,6 +238,7 @@ pub(crate) fn request(
         headers,
         credential: Credential::default(),
         timeout: None,
+        cache: question.cache,
         progress: None,
     }
 }
@@ -433,6 +438,11 @@ fn tool_use(call: &Value) -> Result<Value, BadArgs> {
         Some(object) => object.clone(),
     };
     Ok(json!({ "type": "tool_use", "id": id, "name": name, "input": input }))
+}
+
+fn cache(wish: String) -> Result<CacheWish, BadArgs> {
+    CacheWish::parse(&wish)
+        .ok_or_else(|| wrong("cache", "\"on\", \"refresh\" or \"off\"", &Value::String(wish)))
 }
 
 fn effort(effort: String) -> Result<String, BadArgs> {

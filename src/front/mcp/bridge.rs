@@ -97,9 +97,8 @@ struct Bridge<D, L> {
     sends: FuturesUnordered<BoxFuture<'static, Sent>>,
 }
 
-/// Relays this process's stdin and stdout to the daemon at `url`, until the client leaves.
-pub async fn bridge_stdio(url: &str) -> Result<(), BridgeError> {
-    let upstream = Upstream { url: url.to_owned(), token: None };
+/// Relays this process's stdin and stdout to the daemon, until the client leaves.
+pub async fn bridge_stdio(upstream: Upstream) -> Result<(), BridgeError> {
     let (input, output) = stdio_pipes();
     let locate = move || -> BoxFuture<'static, Result<Upstream, String>> {
         Box::pin(std::future::ready(Ok(upstream.clone())))

@@ -46,6 +46,7 @@ fn completion() -> Tool {
             "type": "array", "items": { "type": "string" },
             "description": "Paths inside the workspace; read and sent along"
         },
+        "cache": { "enum": ["on", "refresh", "off"], "description": "Cache of answers, where enabled" },
         "conversation_id": { "type": "string", "description": "From an earlier result: continue it, with any model" },
         "stream": { "type": "boolean", "description": "Show text as it comes (default true)" },
         "timeout": { "type": ["number", "string"], "description": "Seconds" }

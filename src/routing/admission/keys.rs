@@ -226,6 +226,11 @@ impl Keys {
         keys.map(|key| KeyView { name: Arc::clone(&key.name), state: key.state(now) }).collect()
     }
 
+    /// Whether the provider refused every key, so that none is merely cooling down.
+    pub(super) fn all_refused(&self, now: Instant) -> bool {
+        self.pool.iter().all(|key| key.out.is_some_and(|(_, until)| now < until))
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         self.pool.iter().position(|key| &*key.name == name)
     }

@@ -174,3 +174,23 @@ proptest! {
         prop_assert!(json["error"]["message"].is_string());
     }
 }
+
+#[test]
+fn an_overflow_of_another_server_in_this_dialect_is_put_in_the_words_that_callers_know() {
+    let llama = br#"{"type":"error","error":{"type":"invalid_request_error","message":"request exceeds the available context size","n_prompt_tokens":5000,"n_ctx":4096}}"#;
+    let fault = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), llama);
+    let answer = String::from_utf8(write(&fault, "r").body.to_vec()).unwrap();
+    assert!(answer.contains("prompt is too long: 5000 tokens > 4096 maximum"), "{answer}");
+    let own = br#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 2 tokens > 1 maximum"},"x":1}"#;
+    let fault = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), own);
+    assert_eq!(write(&fault, "r").body.as_ref(), own, "Anthropic's own goes as it came");
+}
+
+#[test]
+fn a_body_that_is_no_text_in_a_field_that_nobody_reads_does_not_reach_the_caller() {
+    let body = b"{\"type\":\"error\",\"error\":{\"type\":\"x\",\"message\":\"m\"},\"request_id\":\"\xb1\"}";
+    let fault = read(StatusCode::BAD_REQUEST, &HeaderMap::new(), body);
+    let answer = write(&fault, "r");
+    assert!(std::str::from_utf8(&answer.body).is_ok());
+    assert_eq!(fault.message, "m");
+}

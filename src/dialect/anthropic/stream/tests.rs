@@ -246,7 +246,10 @@ fn a_watch_sees_output_only_where_there_is_some() {
     };
     assert_eq!(see(json!({"type": "message_start", "message": {}})).unwrap(), Seen::Nothing);
     assert_eq!(see(json!({"type": "ping"})).unwrap(), Seen::Nothing);
-    assert_eq!(see(start(0, json!({"type": "text"}))).unwrap(), Seen::Output);
+    assert_eq!(see(start(0, json!({"type": "text"}))).unwrap(), Seen::Nothing, "a frame that is empty yet");
+    let delta =
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "x"}});
+    assert_eq!(see(delta).unwrap(), Seen::Output);
     let error = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "slow"}});
     assert_eq!(see(error).unwrap_err().kind, FaultKind::RateLimited);
     assert!(watch.block_open() && !watch.ended_well() && watch.end().is_err());
@@ -258,6 +261,16 @@ fn a_cut_message_stop_does_not_end_a_watched_stream() {
     watch.event(Event { name: "message_start", data: "{\"message\":{}}" }).unwrap();
     assert!(watch.event(Event { name: "message_stop", data: "{\"type\":\"messa" }).is_err());
     assert!(!watch.ended_well());
+}
+
+#[test]
+fn a_watched_event_that_is_no_json_is_a_fault() {
+    for name in ["content_block_start", "content_block_delta", "content_block_stop", "message_delta"] {
+        assert!(Watch::new().event(Event { name, data: "{\"index\":0,," }).is_err(), "{name}");
+    }
+    let mut watch = Watch::new();
+    let whole = "{\"content_block\":{\"type\":\"redacted_thinking\",\"data\":\"x\"}}";
+    assert_eq!(watch.event(Event { name: "content_block_start", data: whole }).unwrap(), Seen::Output);
 }
 
 #[test]

@@ -17,8 +17,6 @@ pub struct StreamWriter {
     state: State,
     calls: u64,
     details: u64,
-    /// The reasoning since the last signature, for the detail that carries both.
-    thought: String,
     written: u64,
 }
 
@@ -31,8 +29,6 @@ enum State {
 
 /// The most of a call's arguments that goes into one chunk, in bytes.
 const PIECE: usize = 4096;
-/// Most bytes of reasoning that are said a second time, with their signature.
-const MOST_THOUGHT: usize = 4 << 20;
 
 /// A sign of life: a comment, which clients skip.
 pub fn keep_alive() -> Bytes {
@@ -59,7 +55,6 @@ impl StreamWriter {
             state: State::Fresh,
             calls: 0,
             details: 0,
-            thought: String::new(),
             written: 0,
         }
     }
@@ -112,15 +107,17 @@ impl StreamWriter {
 
     fn thought(&mut self, text: &str) {
         self.written += text.len() as u64;
-        if self.thought.len() + text.len() <= MOST_THOUGHT {
-            self.thought.push_str(text);
-        }
         self.open();
         self.put("\"reasoning_content\":\"");
         write_escaped(&mut self.buffer, text);
         self.put("\",\"reasoning\":\"");
         write_escaped(&mut self.buffer, text);
-        self.put("\"");
+        // Whoever sends reasoning back puts these together, up to the one with the signature.
+        self.put("\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"");
+        write_escaped(&mut self.buffer, text);
+        self.put("\",\"index\":");
+        write_u64(&mut self.buffer, self.details);
+        self.put("}]");
         self.close(None);
     }
 
@@ -209,9 +206,8 @@ impl Sink for StreamWriter {
                 }
             }
             Part::Signature(signature) => {
-                let thought = std::mem::take(&mut self.thought);
                 if !signature.is_empty() {
-                    self.detail(|out, index| write_signed(out, &thought, &signature, index));
+                    self.detail(|out, index| write_signed(out, None, &signature, index));
                 }
             }
             Part::RedactedThinking(data) => self.detail(|out, index| write_encrypted(out, &data, index)),

@@ -128,7 +128,7 @@ impl Sink for CompletionBuilder {
             Part::Signature(signature) => {
                 let thought = std::mem::take(&mut self.thought);
                 if !signature.is_empty() {
-                    self.detail(|out, index| write_signed(out, &thought, &signature, index));
+                    self.detail(|out, index| write_signed(out, Some(&thought), &signature, index));
                 }
             }
             Part::RedactedThinking(data) => self.detail(|out, index| write_encrypted(out, &data, index)),

@@ -96,3 +96,15 @@ fn what_no_change_mends_is_left_alone() {
         assert_eq!(learned(status, &message("Unsupported parameter: 'temperature'")), None, "{status}");
     }
 }
+
+#[test]
+fn reasoning_that_must_go_back_and_images_that_are_not_fetched_are_learned() {
+    assert_eq!(
+        learned(
+            400,
+            &message("The `reasoning_content` in the thinking mode must be passed back to the API.")
+        ),
+        Some(Rectify::ReplayReasoning)
+    );
+    assert_eq!(learned(500, &message("cannot make GET request: 0")), Some(Rectify::DropImageUrls));
+}

@@ -130,6 +130,11 @@ pub(in crate::dialect) fn image<'a>(
     if source.data.is_none() && source.url.is_none() {
         return Ok(None);
     }
+    if let (Some(url), None, false) = (&source.url, &source.data, target.fetches_images()) {
+        notes.drop("image url");
+        let text = format!("[image omitted: the selected server does not fetch images from the web: {url}]");
+        return Ok(Some(Piece::Text { text: text.into(), cache: block.cache_control }));
+    }
     Ok(Some(Piece::Image { source, cache: block.cache_control }))
 }
 

@@ -7,13 +7,15 @@ use serde_json::value::RawValue;
 use super::content::{Notes, Piece};
 use super::tools::Tools;
 use super::turns::{Assistant, Call, Conversation, Result_, Turn, User};
-use super::{Target, system_texts};
+use super::{Rectify, Target, system_texts};
 use crate::dialect::anthropic::types::MessagesRequest;
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::{Json, compact};
 use crate::dialect::table::{Prefill, Replay};
 
-/// Cache markers, counted: an upstream takes four, and the newest count.
+/// Cache markers, counted: an upstream takes four, and the newest count. Callers move their markers on with each
+/// turn, and a marker needs a part to stand on: where markers are known all text is written in parts, so that a
+/// message reads the same with its marker and without.
 #[derive(Debug)]
 pub(in crate::dialect) struct Markers {
     is_known: bool,
@@ -86,10 +88,9 @@ pub(in crate::dialect) fn system(
     if texts.is_empty() && headed.is_empty() {
         return;
     }
-    let in_parts = markers.is_known && texts.iter().any(|(_, marker)| marker.is_some());
     json.object(|json| {
         json.key("role").string("system");
-        if in_parts {
+        if markers.is_known {
             json.key("content").array(|json| {
                 for (text, marker) in &texts {
                     let marker = markers.take(*marker);
@@ -140,14 +141,13 @@ fn assistant(
 ) {
     json.object(|json| {
         json.key("role").string("assistant");
-        let in_parts = markers.is_known && turn.texts.iter().any(|said| said.cache.is_some());
         if turn.texts.is_empty() {
             if target.variant.null_content {
                 json.key("content").null()
             } else {
                 json.key("content").string("")
             }
-        } else if in_parts {
+        } else if markers.is_known {
             json.key("content").array(|json| {
                 for said in &turn.texts {
                     let marker = markers.take(said.cache);
@@ -175,6 +175,14 @@ fn assistant(
 
 /// Gives an upstream its own reasoning back.
 fn thoughts(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>) {
+    if target.is_rectified(Rectify::ReplayReasoning) && !turn.calls.is_empty() {
+        let lost = turn.thoughts.is_empty().then_some(" ");
+        return joined(
+            json.key("reasoning_content"),
+            turn.thoughts.iter().map(Cow::as_ref).chain(lost),
+            "\n\n",
+        );
+    }
     match target.variant.replay {
         Replay::Details if !turn.details.is_empty() => {
             json.key("reasoning_details").array(|json| {
@@ -271,20 +279,21 @@ fn results(
             let output = &result.output;
             let marker = markers.take(result.cache);
             let in_place = target.variant.tool_images && !output.attached.is_empty();
-            if in_place || marker.is_some() {
+            let text = if in_place {
+                Cow::Borrowed(output.text.as_ref())
+            } else {
+                said(with_notes(output, images.len()), target)
+            };
+            // A part without text is refused by some; an empty string is not.
+            if in_place || (markers.is_known && !text.is_empty()) {
                 json.key("content").array(|json| {
-                    let text = if in_place {
-                        Cow::Borrowed(output.text.as_ref())
-                    } else {
-                        with_notes(output, images.len())
-                    };
-                    if !text.is_empty() || !in_place {
-                        Piece::text(said(text, target)).write(json, marker);
+                    if !text.is_empty() {
+                        Piece::text(text).write(json, marker);
                     }
                     output.attached.iter().filter(|_| in_place).for_each(|piece| piece.write(json, None));
                 });
             } else {
-                json.key("content").string(&said(with_notes(output, images.len()), target));
+                json.key("content").string(&text);
             }
             if !in_place {
                 for piece in &output.attached {
@@ -327,9 +336,8 @@ fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<&RawValue>)], mark
             return;
         }
         json.key("role").string("user");
-        let is_text = pieces.iter().all(|(piece, marker)| {
-            matches!(piece, Piece::Text { .. }) && (marker.is_none() || !markers.is_known)
-        });
+        let is_text =
+            !markers.is_known && pieces.iter().all(|(piece, _)| matches!(piece, Piece::Text { .. }));
         if is_text {
             let texts = pieces.iter().filter_map(|(piece, _)| match piece {
                 Piece::Text { text, .. } => Some(text.as_ref()),

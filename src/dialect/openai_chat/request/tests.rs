@@ -457,7 +457,10 @@ fn fields_go_where_the_upstream_knows_them() {
     assert!(openai.get("top_k").is_none());
     let router = send(&body, &target("openrouter"));
     assert!(!String::from_utf8_lossy(&router.body).contains("secret"));
-    assert_eq!(router.dropped, ["context_management", "stop_sequences"]);
+    assert_eq!(router.dropped, ["context_management"]);
+    assert_eq!(*router.stops, ["5".to_owned()], "the reader looks for what the upstream isn't told");
+    let all = send(&body, &Target::new("o3", by_name("openai").unwrap()));
+    assert_eq!(all.stops.len(), 5);
     let reasoning = sent(&body, &Target::new("o3", by_name("openai").unwrap()));
     assert!(reasoning.get("temperature").is_none() && reasoning.get("stop").is_none());
     assert!(sent(&body, &target("mistral")).get("stream_options").is_none());
@@ -506,4 +509,61 @@ fn what_was_learned_is_heeded() {
     assert!(out.get("temperature").is_none());
     assert_eq!(out["tools"][0]["function"]["description"].as_str().unwrap().len(), 1024);
     assert_eq!(out["messages"][0]["content"], format!("## Tool A\n\n{long}"));
+}
+
+#[test]
+fn an_image_by_its_address_is_a_note_where_the_server_fetches_none() {
+    let image = json!([{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}]}]);
+    assert_eq!(
+        messages(&image, "llamacpp")[0]["content"],
+        "[image omitted: the selected server does not fetch images from the web: https://x.example/a.png]"
+    );
+    assert_eq!(messages(&image, "vllm")[0]["content"][0]["image_url"]["url"], "https://x.example/a.png");
+    let body = json!({"model": "m", "max_tokens": 9, "messages": image});
+    let learned = sent(&body, &Target { rectified: &[Rectify::DropImageUrls], ..target("vllm") });
+    assert!(learned["messages"][0]["content"].is_string());
+}
+
+#[test]
+fn a_server_that_wants_its_reasoning_back_gets_it_with_every_call_and_a_blank_where_it_is_lost() {
+    let think = json!({"type": "thinking", "thinking": "hm", "signature": "EqX"});
+    let history = json!([
+        {"role": "user", "content": "q"}, {"role": "assistant", "content": [think, call("a")]},
+        {"role": "user", "content": [result("a", &json!("1"))]}, {"role": "assistant", "content": [call("b")]},
+        {"role": "user", "content": [result("b", &json!("2"))]}, {"role": "assistant", "content": "done"},
+        {"role": "user", "content": "thanks"},
+    ]);
+    let body = json!({"model": "m", "max_tokens": 9, "messages": history});
+    for row in ["generic", "deepseek"] {
+        let out = sent(&body, &Target { rectified: &[Rectify::ReplayReasoning], ..target(row) });
+        let of = |nth: usize| out["messages"][nth]["reasoning_content"].clone();
+        assert_eq!((of(1), of(3), of(5)), (json!("hm"), json!(" "), Value::Null), "{row}");
+    }
+}
+
+#[test]
+fn fields_of_the_config_stand_in_the_body_in_place_of_ours() {
+    let body = json!({"model": "m", "max_tokens": 9, "temperature": 0.5, "messages": [{"role": "user", "content": "q"}]});
+    let extra: Extra = [
+        ("provider".to_owned(), json!({"order": ["a"], "allow_fallbacks": false})),
+        ("temperature".to_owned(), json!(0)),
+    ]
+    .into();
+    let translated = send(&body, &Target { extra: Some(&extra), ..target("openrouter") });
+    let text = String::from_utf8(translated.body.to_vec()).unwrap();
+    assert_eq!(text.matches("\"temperature\"").count(), 1, "{text}");
+    let out: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(out["provider"]["order"][0], "a");
+    assert_eq!((&out["temperature"], &out["model"]), (&json!(0), &json!("model-x")));
+}
+
+#[test]
+fn only_the_models_made_for_it_search_the_web_at_openai() {
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search"}]});
+    let row = by_name("openai").unwrap();
+    let out = sent(&body, &Target::new("gpt-4o-search-preview", row));
+    assert_eq!(out["web_search_options"], json!({}));
+    let other = from_messages(body.to_string().as_bytes(), &Target::new("gpt-4o", row)).unwrap();
+    assert!(matches!(other, Translation::Answer(_)), "said at once, and nothing is invented");
 }

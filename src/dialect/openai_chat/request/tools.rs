@@ -11,7 +11,7 @@ use crate::dialect::anthropic::types::{MessagesRequest, Tool};
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::schema;
-use crate::dialect::table::{NamedChoice, WebSearch};
+use crate::dialect::table::NamedChoice;
 
 /// The tools of a request.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ impl<'a> Tools<'a> {
         for (nth, tool) in request.tools.iter().enumerate() {
             let name = match (class(tool), tool.name.as_deref()) {
                 (Class::Server, _) => {
-                    if !is_web_search(tool) || target.variant.web_search == WebSearch::None {
+                    if !is_web_search(tool) || !target.searches() {
                         notes.drop("server tool");
                     }
                     continue;

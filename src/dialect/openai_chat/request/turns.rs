@@ -349,7 +349,9 @@ impl<'a> Assistant<'a> {
         let carrier = Carrier::read(block.signature.as_deref().unwrap_or_default())
             .map_err(|_| RequestError::Signature { path: path() })?;
         let ours = carrier.filter(|carrier| carrier.dialect == target.variant.name);
+        let replays = target.is_rectified(Rectify::ReplayReasoning);
         match (target.variant.replay, ours) {
+            _ if replays && !text.is_empty() => self.thoughts.push(Cow::Borrowed(text)),
             (Replay::ContentAlways, _) | (Replay::ContentOfOurs, Some(_)) => {
                 if !text.is_empty() {
                     self.thoughts.push(Cow::Borrowed(text));

@@ -628,3 +628,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stop_string_that_the_upstream_does_not_know_ends_the_answer() {
+    let stops = || Context { stops: ["END".to_owned()].into(), ..context("openai") };
+    let text = |text: &str| delta(&json!({"content": text})).to_string();
+    let call = delta(
+        &json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "T", "arguments": "{}"}}]}),
+    );
+    let parts = read_with(stops(), &[text("one E"), text("ND two"), call.to_string()]).unwrap();
+    let said: String = parts
+        .iter()
+        .filter_map(|part| if let Part::Text(text) = part { Some(text.as_ref()) } else { None })
+        .collect();
+    assert_eq!(said, "one ");
+    assert!(
+        matches!(parts.last(), Some(Part::End { stop: Stop::StopSequence(Some(met)), .. }) if met == "END")
+    );
+    let parts = read_with(stops(), &[text("one EN"), finish("stop").to_string()]).unwrap();
+    assert!(parts.contains(&Part::Text("EN".into())), "what only looked like one is given: {parts:?}");
+    let parts = read_with(stops(), &[text("END")]).unwrap();
+    assert!(matches!(parts.as_slice(), [Part::Start { .. }, Part::End { stop: Stop::StopSequence(_), .. }]));
+}

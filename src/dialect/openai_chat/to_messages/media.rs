@@ -16,7 +16,7 @@ use crate::dialect::openai_chat::write::Json;
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// A data URL: media type and base64. `None` if it is none.
-pub(crate) fn data_uri(url: &str) -> Option<(&str, &str)> {
+fn data_uri(url: &str) -> Option<(&str, &str)> {
     let rest = url.strip_prefix("data:")?;
     let (kind, data) = rest.split_once(',')?;
     let kind = kind.strip_suffix(";base64")?;
@@ -24,7 +24,7 @@ pub(crate) fn data_uri(url: &str) -> Option<(&str, &str)> {
 }
 
 /// The block of an image or a file, as JSON.
-pub(super) fn block(part: &Part<'_>, path: &str, to: &Destination<'_>) -> Result<String, Invalid> {
+pub(crate) fn block(part: &Part<'_>, path: &str, to: &Destination<'_>) -> Result<String, Invalid> {
     if let Some(url) = part.image_url.as_ref().and_then(|address| address.0.as_deref()) {
         return image(url, path, to);
     }
@@ -50,7 +50,7 @@ pub(super) fn block(part: &Part<'_>, path: &str, to: &Destination<'_>) -> Result
 }
 
 /// An image block.
-pub(crate) fn image(url: &str, path: &str, to: &Destination<'_>) -> Result<String, Invalid> {
+fn image(url: &str, path: &str, to: &Destination<'_>) -> Result<String, Invalid> {
     let Some((kind, data)) = data_uri(url) else {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(Invalid::new(path, "image_url must be an http(s) address or a base64 data URL"));
@@ -75,7 +75,7 @@ pub(crate) fn image(url: &str, path: &str, to: &Destination<'_>) -> Result<Strin
 }
 
 /// A document block: a PDF, or text.
-pub(crate) fn document(data: &str, name: Option<&str>, path: &str) -> Result<String, Invalid> {
+fn document(data: &str, name: Option<&str>, path: &str) -> Result<String, Invalid> {
     let (kind, data) = data_uri(data).unwrap_or(("application/pdf", data));
     let source: (&str, &str, Cow<'_, str>) = if kind == "application/pdf" {
         ("base64", kind, data.into())

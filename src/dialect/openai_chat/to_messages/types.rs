@@ -83,7 +83,7 @@ pub(super) struct Message<'a> {
 
 /// A message's content.
 #[derive(Debug, Default)]
-pub(super) enum Content<'a> {
+pub(crate) enum Content<'a> {
     #[default]
     None,
     Text(Cow<'a, str>),
@@ -271,7 +271,7 @@ impl Part<'_> {
 
 impl<'a> Content<'a> {
     /// The parts; none for a string.
-    pub(super) fn parts(&self) -> &[Part<'a>] {
+    pub(crate) fn parts(&self) -> &[Part<'a>] {
         match self {
             Content::Parts(parts) => parts,
             Content::None | Content::Text(_) => &[],
@@ -279,7 +279,7 @@ impl<'a> Content<'a> {
     }
 
     /// All texts, refusals included, each with its cache marker.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, Option<&'a RawValue>)> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, Option<&'a RawValue>)> {
         let whole = match self {
             Content::Text(text) => Some((text.as_ref(), None)),
             Content::None | Content::Parts(_) => None,

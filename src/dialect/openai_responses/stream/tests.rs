@@ -152,3 +152,45 @@ proptest! {
         prop_assert!(parts.is_empty() || ends == 1);
     }
 }
+
+#[test]
+fn stop_strings_are_met_by_the_reader_since_the_upstream_knows_none() {
+    let stops = || Context { stops: ["END".to_owned()].into(), ..context() };
+    let events = [delta("output_text", 0, "one E"), delta("output_text", 0, "ND two")];
+    let mut reader = Reader::new(stops());
+    let mut parts: Vec<Part<'static>> = Vec::new();
+    let flows: Vec<Flow> = events
+        .iter()
+        .map(|event| reader.event(sse::Event { name: "", data: &event.to_string() }, &mut parts).unwrap())
+        .collect();
+    assert_eq!(flows, [Flow::More, Flow::Done]);
+    assert_eq!(parts[1], Part::Text("one ".into()));
+    assert!(
+        matches!(parts.last(), Some(Part::End { stop: Stop::StopSequence(Some(met)), .. }) if met == "END")
+    );
+    // A whole answer likewise; and what only looked like one is given.
+    for (text, said, is_met) in [("a END b", "a ", true), ("a EN", "a EN", false)] {
+        let item = json!({"type": "message", "content": [{"type": "output_text", "text": text}]});
+        let body = json!({"id": "r", "status": "completed", "output": [item]}).to_string();
+        let mut parts: Vec<Part<'static>> = Vec::new();
+        response::read(body.as_bytes(), stops(), &mut parts).unwrap();
+        let all: String = parts
+            .iter()
+            .filter_map(|part| if let Part::Text(text) = part { Some(text.as_ref()) } else { None })
+            .collect();
+        assert_eq!(all, said);
+        assert_eq!(matches!(parts.last(), Some(Part::End { stop: Stop::StopSequence(_), .. })), is_met);
+    }
+}
+
+#[test]
+fn a_stream_in_place_of_a_whole_answer_is_read_as_one() {
+    let events =
+        [delta("output_text", 0, "hi"), completed(&json!({"id": "r", "status": "completed", "output": []}))];
+    let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let mut parts: Vec<Part<'static>> = Vec::new();
+    response::read_any(&body.into(), context(), &mut parts).unwrap();
+    assert!(parts.contains(&Part::Text("hi".into())) && matches!(parts.last(), Some(Part::End { .. })));
+    let mut none: Vec<Part<'static>> = Vec::new();
+    assert!(response::read_any(&"<html>".into(), context(), &mut none).is_err() && none.is_empty());
+}

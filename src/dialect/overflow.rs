@@ -1,10 +1,11 @@
-//! Context overflows: found in the words of many servers, and put in Anthropic's, by which callers recover.
+//! How servers say that a conversation is too long for a model, and how it is said to a caller: Claude Code
+//! compacts the conversation, or lowers its limit on output, when it finds Anthropic's wording, and gives up on any
+//! other.
 //!
-//! Sources: the error texts of OpenAI, OpenRouter, vLLM, llama.cpp, LM Studio, Google and Groq; Anthropic's API
-//! reference for the wording.
+//! Sources: the error texts of Anthropic, OpenAI, OpenRouter, vLLM, llama.cpp, LM Studio, Google and Groq; Anthropic's
+//! API reference and Claude Code's documentation, "LLM gateway configuration", for the wording.
 
-use super::error::Envelope;
-
+/// What the servers' texts and codes have in common, in lower case.
 const SIGNS: &[&str] = &[
     "maximum context length",
     "exceeds the available context size",
@@ -19,24 +20,46 @@ const SIGNS: &[&str] = &[
     "content_length_exceeds_threshold",
     "exceeds the maximum number of tokens allowed",
     "context_length_exceeded",
+    "exceed_context_size_error",
+    "capability_rejected: prompt_too_long",
 ];
 
-/// Anthropic's wording, if this is an overflow.
-pub(super) fn rewrite(status: u16, envelope: &Envelope) -> Option<String> {
-    let text = envelope.message.to_ascii_lowercase();
-    let by_code = envelope.code == "context_length_exceeded" || envelope.kind == "exceed_context_size_error";
-    // Groq: a request that alone is larger than a minute's tokens.
-    let too_large = status == 413 && (text.contains("token") || text.contains("context"));
-    if !by_code && !too_large && !SIGNS.iter().any(|sign| text.contains(sign)) {
-        return None;
+/// The wordings by which callers recover.
+const WORDINGS: &[&str] =
+    &["prompt is too long", "exceed context limit", "capability_rejected: prompt_too_long"];
+
+/// The figures that an error body has as fields.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields {
+    /// Tokens of the prompt.
+    pub prompt: Option<u64>,
+    /// Tokens of the window.
+    pub window: Option<u64>,
+}
+
+/// Whether a text (a message, a code, or a whole error body) says that the input is too long for the model.
+pub fn is_overflow(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    SIGNS.iter().any(|sign| text.contains(sign))
+}
+
+/// Whether a message has a wording by which callers recover.
+pub fn is_worded(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    WORDINGS.iter().any(|wording| message.contains(wording))
+}
+
+/// The message in Anthropic's wording, from that of any server: with the figures where they are given. What is
+/// worded so stays as it is.
+pub fn wording(message: &str, fields: Fields) -> String {
+    if is_worded(message) {
+        return message.to_owned();
     }
-    if text.contains("prompt is too long") || text.contains("input length and `max_tokens`") {
-        return Some(envelope.message.clone());
-    }
-    let numbers = Numbers::read(&text);
-    let limit = envelope.window.or(numbers.limit);
-    let input = envelope.prompt.or(numbers.input);
-    Some(match (input, numbers.output, limit) {
+    let numbers = Numbers::read(&message.to_ascii_lowercase());
+    let limit = fields.window.or(numbers.limit);
+    let input = fields.prompt.or(numbers.input);
+    match (input, numbers.output, limit) {
+        // Only the wish for output is too large: the caller tries again with less.
         (Some(input), Some(output), Some(limit)) if input < limit => format!(
             "input length and `max_tokens` exceed context limit: {input} + {output} > {limit}, decrease input \
              length or `max_tokens` and try again"
@@ -44,14 +67,14 @@ pub(super) fn rewrite(status: u16, envelope: &Envelope) -> Option<String> {
         (Some(input), _, Some(limit)) => format!("prompt is too long: {input} tokens > {limit} maximum"),
         _ => match (numbers.total, limit) {
             (Some(total), Some(limit)) => format!("prompt is too long: {total} tokens > {limit} maximum"),
-            _ if envelope.message.is_empty() => "prompt is too long".to_owned(),
-            _ => format!("prompt is too long: {}", envelope.message),
+            _ if message.is_empty() => "prompt is too long".to_owned(),
+            _ => format!("prompt is too long: {message}"),
         },
-    })
+    }
 }
 
 /// How many tokens fit beside the input, where a message says so in Anthropic's words.
-pub(super) fn room(message: &str) -> Option<u64> {
+pub fn room(message: &str) -> Option<u64> {
     let (_, sum) = message.split_once("exceed context limit: ")?;
     let mut numbers = numbers(sum).map(|(number, _, _)| number);
     let (input, _, limit) = (numbers.next()?, numbers.next()?, numbers.next()?);
@@ -92,6 +115,8 @@ impl Numbers {
                 " in the prompt",
                 " input tokens",
                 " in the functions",
+                " tokens in your prompt",
+                " in your prompt",
             ]) {
                 found.input = Some(found.input.unwrap_or(0).saturating_add(number));
             } else if follows(&[
@@ -151,8 +176,7 @@ mod tests {
     use super::*;
 
     fn of(message: &str) -> String {
-        let envelope = Envelope { message: message.to_owned(), ..Envelope::default() };
-        rewrite(400, &envelope).unwrap_or_default()
+        if is_overflow(message) { wording(message, Fields::default()) } else { String::new() }
     }
 
     #[test]
@@ -201,5 +225,32 @@ mod tests {
             of("This endpoint's maximum context length is 200000 tokens. However, you requested about \
             210000 tokens (170000 of text input, 8000 of tool input, 32000 in the output).");
         assert!(openrouter.contains(": 178000 + 32000 > 200000,"), "{openrouter}");
+    }
+
+    #[test]
+    fn anthropics_own_wording_stays_as_it_is() {
+        for text in [
+            "prompt is too long: 213462 tokens > 200000 maximum",
+            "input length and `max_tokens` exceed context limit: 196778 + 21333 > 200000, decrease input length or `max_tokens` and try again",
+            "capability_rejected: prompt_too_long",
+        ] {
+            assert_eq!(of(text), text);
+        }
+    }
+
+    #[test]
+    fn figures_of_the_body_come_before_those_of_the_text() {
+        let fields = Fields { prompt: Some(5000), window: Some(4096) };
+        assert_eq!(
+            wording("the request exceeds the available context size", fields),
+            "prompt is too long: 5000 tokens > 4096 maximum"
+        );
+        assert_eq!(
+            of(
+                "This model's maximum context length is 8192 tokens. However, you requested 12000 tokens (9000 in the \
+                messages, 3000 in the completion)."
+            ),
+            "prompt is too long: 9000 tokens > 8192 maximum"
+        );
     }
 }

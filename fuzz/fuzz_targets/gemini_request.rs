@@ -1,0 +1,20 @@
+//! Messages requests, written for Gemini.
+#![no_main]
+
+use cproxy::dialect::openai_chat::{Target, Translation};
+use cproxy::dialect::{gemini, table};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|body: &[u8]| {
+    let target = Target::new("gemini-3-pro", table::by_name("gemini").unwrap());
+    match gemini::from_messages(body, &target) {
+        Ok(Translation::Send(sent)) => {
+            let json: serde_json::Value = serde_json::from_slice(&sent.body).expect("what is sent is JSON");
+            for content in json["contents"].as_array().expect("contents") {
+                assert!(!content["parts"].as_array().expect("parts").is_empty());
+            }
+        }
+        Ok(Translation::Answer(parts)) => assert!(parts.len() > 1),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+});
