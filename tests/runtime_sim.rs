@@ -74,7 +74,10 @@ fn rules(random: &Random) -> Vec<RuleText> {
         "{\"fault\":\"hang\",\"target\":\"providers/a\",\"nth\":50,\"delay_ms\":3000}",
     ];
     // Another mix for each seed.
-    all.iter().filter(|_| !random.draw().is_multiple_of(3)).map(|text| serde_json::from_str(text).unwrap()).collect()
+    all.iter()
+        .filter(|_| !random.draw().is_multiple_of(3))
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect()
 }
 
 /// Runs one seed: load, deaths and faults for a while, then quiet, then all must be well.
