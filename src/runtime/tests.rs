@@ -1,5 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(clippy::print_stdout, clippy::type_complexity)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -81,14 +80,17 @@ impl Worker for Echo {
     }
 }
 
+/// One child of the overseer.
+type Child = (Arc<Slot<Word>>, Seat, Policy, Option<Arc<dyn Interrupt>>);
+
 /// An overseer of echoes.
-struct Echoes(Vec<(Arc<Slot<Word>>, Seat, Policy, Option<Arc<dyn Interrupt>>)>);
+struct Echoes(Vec<Child>);
 
 impl Overseer for Echoes {
     type Message = ();
 
     fn children(&self) -> Vec<ChildSpec> {
-        let spec = |(slot, seat, policy, interrupt): &(Arc<Slot<Word>>, Seat, Policy, _)| {
+        let spec = |(slot, seat, policy, interrupt): &Child| {
             let name = slot.vitals().path().clone();
             ChildSpec::worker::<Echo>(name, slot.clone(), seat.clone(), *policy, Clone::clone(interrupt))
         };
