@@ -154,6 +154,7 @@ async fn tokens_are_counted_by_the_provider_that_can() {
         let counting = count(&daemon);
         tokio::pin!(counting);
         let reply = tokio::select! {
+            biased;
             reply = &mut counting => reply,
             () = async {
                 up.handle().wait_until(Duration::from_secs(2), |up| !up.requests().is_empty()).await;
