@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::{ActorRef, Message};
@@ -29,6 +30,8 @@ pub struct Vitals {
     state: AtomicU8,
     incarnation: AtomicU64,
     failures: AtomicU64,
+    /// In microseconds.
+    away: AtomicU64,
     last_failure: ArcSwap<Option<Arc<str>>>,
     queued: ArcSwap<AtomicI64>,
 }
@@ -151,6 +154,11 @@ impl<M: Message> Address<M> {
         self.actor.get_cell().kill();
     }
 
+    /// Ends this incarnation for a reason, after what it is handling. Its supervisor starts the next.
+    pub(crate) fn end(&self, reason: String) {
+        self.actor.get_cell().stop(Some(reason));
+    }
+
     pub(crate) fn taken(&self) {
         self.queued.fetch_sub(1, Ordering::Relaxed);
     }
@@ -165,6 +173,7 @@ impl Vitals {
             state: AtomicU8::new(State::Stopped as u8),
             incarnation: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            away: AtomicU64::new(0),
             last_failure: ArcSwap::from_pointee(None),
             queued: ArcSwap::from_pointee(AtomicI64::new(0)),
         }
@@ -195,6 +204,11 @@ impl Vitals {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// How long its supervisor waits, or waited, after the last of them before it starts the next.
+    pub fn away(&self) -> Duration {
+        Duration::from_micros(self.away.load(Ordering::Relaxed))
+    }
+
     /// Why the last of them ended.
     pub fn last_failure(&self) -> Option<Arc<str>> {
         self.last_failure.load().as_ref().clone()
@@ -207,6 +221,10 @@ impl Vitals {
 
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stays_away(&self, wait: Duration) {
+        self.away.store(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self, reason: &str) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
-use super::worker::{Interrupt, Shell};
+use super::worker::{Interrupt, Shell, contained, interrupted};
 use super::{Backoff, Place, Random, Reply, Slot, State, Worker, clock};
 
 /// What a supervisor must know to start a child, again and again.
@@ -78,6 +78,7 @@ pub struct Supervisor<O: Overseer> {
     overseer: O,
     slot: Arc<Slot<SupervisorMessage<O::Message>>>,
     random: Arc<Random>,
+    interrupt: Option<Arc<dyn Interrupt>>,
 }
 
 /// What a supervisor is told.
@@ -144,6 +145,7 @@ impl ChildSpec {
         overseer: impl Fn() -> O + Send + Sync + 'static,
         policy: Policy,
         random: Arc<Random>,
+        interrupt: Option<Arc<dyn Interrupt>>,
     ) -> ChildSpec {
         let (place, stop_slot, overseer) = (slot.clone(), slot.clone(), Arc::new(overseer));
         ChildSpec {
@@ -151,7 +153,8 @@ impl ChildSpec {
             place,
             policy,
             spawn: Arc::new(move |parent| {
-                let supervisor = Supervisor::new(overseer(), slot.clone(), random.clone());
+                let mut supervisor = Supervisor::new(overseer(), slot.clone(), random.clone());
+                supervisor.interrupt = interrupt.clone();
                 Box::pin(async move {
                     Actor::spawn_linked(None, supervisor, (), parent).await.map(|(actor, _)| actor.get_cell())
                 })
@@ -181,7 +184,7 @@ impl<O: Overseer> Supervisor<O> {
         slot: Arc<Slot<SupervisorMessage<O::Message>>>,
         random: Arc<Random>,
     ) -> Supervisor<O> {
-        Supervisor { overseer, slot, random }
+        Supervisor { overseer, slot, random, interrupt: None }
     }
 
     /// Starts a child that is due. A child that can't be started counts as one that died at once.
@@ -211,6 +214,11 @@ impl<O: Overseer> Supervisor<O> {
         child.living = None;
         child.spec.place.vacate();
         vitals.failed(reason);
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is(crate::mutants::Mutant::KilledStaysDead) && reason == "killed" {
+            vitals.set_state(State::Stopped);
+            return Ok(());
+        }
         let policy = &child.spec.policy;
         while child.deaths.front().is_some_and(|death| now.duration_since(*death) > policy.period) {
             child.deaths.pop_front();
@@ -250,6 +258,7 @@ impl<O: Overseer> Supervisor<O> {
             }
         };
         tracing::warn!(actor = %vitals.path(), reason, restart_in = ?delay, "an actor died");
+        vitals.stays_away(delay);
         let name = child.spec.name.clone();
         if delay.is_zero() {
             me.send_message(SupervisorMessage::Start(name))?;
@@ -295,7 +304,13 @@ impl<O: Overseer> Actor for Supervisor<O> {
             }
             SupervisorMessage::Tell(message) => {
                 self.taken();
-                let changes = self.overseer.handle(message);
+                let (path, name) = (self.slot.vitals().path(), O::name(&message));
+                if let Some(plan) = &self.interrupt
+                    && interrupted(&**plan, path, &me.get_cell(), name).await
+                {
+                    return Ok(());
+                }
+                let changes = contained(path, name, || self.overseer.handle(message))?;
                 for name in changes.stop {
                     children.stop(&name, Duration::from_secs(5)).await;
                 }

@@ -165,6 +165,7 @@ async fn the_first_death_is_healed_at_once_and_the_next_within_the_back_off() {
         assert_eq!(tree.echo(Duration::from_secs(5)).await, Ok(7));
         let away = clock::now() - killed;
         let most = if death == 0 { Duration::ZERO } else { BASE * 2u32.pow(death - 1) };
+        assert!(tree.slot.vitals().away() <= most, "death {death}");
         assert!(away <= most + Duration::from_millis(5), "death {death}: away for {away:?}");
     }
     assert_eq!(tree.slot.vitals().incarnation(), 4);
@@ -248,7 +249,9 @@ async fn a_panic_and_a_failure_are_contained_and_named() {
     tree.slot.cast(Word::TaskPanic);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(tree.echo(Duration::from_secs(5)).await, Ok(7));
-    assert_eq!(tree.slot.vitals().failures(), 2, "a task's panic does not end its actor");
+    let reason = tree.slot.vitals().last_failure();
+    assert_eq!(reason.as_deref(), Some("a task of TaskPanic panicked: in a task"));
+    assert_eq!((tree.slot.vitals().failures(), tree.slot.vitals().incarnation()), (3, 4));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! How an actor is written: a value whose handler neither waits nor does I/O.
 //!
 //! Work that waits (timers, probes, accept loops) runs in tasks that the actor owns through [`Me`]; they end
-//! with it. A panic in a handler or in such a task is contained, logged with its actor, and counted.
+//! with it. A panic in a handler or in such a task ends this incarnation and nothing else: it is logged with its actor
+//! and message, counted, and the supervisor starts the next.
 
 use std::any::Any;
 use std::future::Future;
@@ -10,10 +11,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, Message};
+use futures_util::FutureExt;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message};
 use tokio::task::JoinSet;
 
-use super::{Address, Slot, current};
+use super::{Address, Place, Slot, current};
 use crate::config::error::mask;
 
 /// An actor. One value is one incarnation; `Seat` is what every incarnation is made from.
@@ -36,8 +38,9 @@ pub trait Worker: Sized + Send + 'static {
 /// What an actor has of itself: its address, and the tasks that it owns.
 pub struct Me<M> {
     address: Arc<Address<M>>,
-    path: Arc<str>,
     tasks: JoinSet<()>,
+    /// What is handled at present: the message whose task a task is.
+    message: &'static str,
     failure: Option<String>,
 }
 
@@ -75,10 +78,16 @@ impl<M: Message> Me<M> {
         &self.address
     }
 
-    /// Runs a task that ends with this incarnation.
+    /// Runs a task that ends with this incarnation. If it panics the incarnation ends too, since what the task was
+    /// there for (a timer, a loop) would never be done again.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.reap();
-        self.tasks.spawn(task);
+        let (address, message) = (self.address.clone(), self.message);
+        self.tasks.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                address.end(format!("a task of {message} panicked: {}", panic_text(&*panic)));
+            }
+        });
     }
 
     /// Sends itself a message after a while.
@@ -95,15 +104,9 @@ impl<M: Message> Me<M> {
         self.failure = Some(reason.into());
     }
 
-    /// Collects tasks that have ended, so that none is kept and no panic goes unseen.
+    /// Collects tasks that have ended, so that none is kept.
     fn reap(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                tracing::error!(actor = %self.path, panic = %panic_text(&*error.into_panic()), "a task panicked");
-            }
-        }
+        while self.tasks.try_join_next().is_some() {}
     }
 }
 
@@ -113,29 +116,45 @@ impl<W: Worker> Shell<W> {
     pub(crate) fn new(slot: Arc<Slot<W::Message>>, interrupt: Option<Arc<dyn Interrupt>>) -> Shell<W> {
         Shell { slot, interrupt, worker: PhantomData }
     }
+}
 
-    /// Carries out what a fault plan says; true if the message is to be dropped.
-    async fn interrupted(&self, me: &Me<W::Message>, message: &'static str) -> bool {
-        let Some(interruption) = self.interrupt.as_ref().and_then(|plan| plan.before(&me.path, message))
-        else {
-            return false;
-        };
-        match interruption {
-            Interruption::Kill => {
-                // Not through the slot: the next incarnation may live there already.
-                me.address.kill();
-                std::future::pending::<()>().await; // a kill takes effect at the next wait
-                true
-            }
-            #[allow(clippy::panic)] // the purpose of this arm
-            Interruption::Panic => panic!("panicked in {message}: injected"),
-            Interruption::Delay(delay) => {
-                tokio::time::sleep(delay).await;
-                false
-            }
-            Interruption::Drop => true,
+/// Carries out what a fault plan says of this message to the actor at `path`, of which `me` is the living
+/// incarnation; true if the message is to be dropped.
+pub(crate) async fn interrupted(
+    plan: &dyn Interrupt,
+    path: &str,
+    me: &ActorCell,
+    message: &'static str,
+) -> bool {
+    match plan.before(path, message) {
+        None => false,
+        Some(Interruption::Kill) => {
+            // Not through the slot: the next incarnation may live there already.
+            me.kill();
+            std::future::pending::<()>().await; // a kill takes effect at the next wait
+            true
         }
+        #[allow(clippy::panic)] // the purpose of this arm
+        Some(Interruption::Panic) => panic!("panicked in {message}: injected"),
+        Some(Interruption::Delay(delay)) => {
+            tokio::time::sleep(delay).await;
+            false
+        }
+        Some(Interruption::Drop) => true,
     }
+}
+
+/// Runs the handler of a message to the actor at `path`.
+///
+/// # Errors
+/// What it panicked with, and in which message.
+pub(crate) fn contained<T>(
+    path: &Arc<str>,
+    message: &'static str,
+    handler: impl FnOnce() -> T,
+) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| current::within(path, handler)))
+        .map_err(|panic| format!("panicked in {message}: {}", panic_text(&*panic)))
 }
 
 impl<W: Worker> Actor for Shell<W> {
@@ -148,30 +167,28 @@ impl<W: Worker> Actor for Shell<W> {
         actor: ActorRef<W::Message>,
         seat: W::Seat,
     ) -> Result<Self::State, ActorProcessingErr> {
-        use super::Place;
         let address = self.slot.occupy(actor);
-        let mut me =
-            Me { address, path: self.slot.vitals().path().clone(), tasks: JoinSet::new(), failure: None };
+        let mut me = Me { address, tasks: JoinSet::new(), message: "start", failure: None };
         let worker = W::start(&seat, &mut me)?;
         Ok((worker, me))
     }
 
     async fn handle(
         &self,
-        _: ActorRef<W::Message>,
+        myself: ActorRef<W::Message>,
         message: W::Message,
         (worker, me): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         me.address.taken();
         me.reap();
-        let name = W::name(&message);
-        if self.interrupt.is_some() && self.interrupted(me, name).await {
+        let (path, name) = (self.slot.vitals().path(), W::name(&message));
+        if let Some(plan) = &self.interrupt
+            && interrupted(&**plan, path, &myself.get_cell(), name).await
+        {
             return Ok(());
         }
-        let path = me.path.clone();
-        let handle = || current::within(&path, || worker.handle(message, me));
-        std::panic::catch_unwind(AssertUnwindSafe(handle))
-            .map_err(|panic| format!("panicked in {name}: {}", panic_text(&*panic)))?;
+        me.message = name;
+        contained(path, name, || worker.handle(message, me))?;
         match me.failure.take() {
             Some(reason) => Err(reason.into()),
             None => Ok(()),
