@@ -4,25 +4,31 @@
 //! that can't be read or is not valid never replaces it: the reason goes to the log, to the status and to whoever
 //! asked for the reload.
 //!
-//! Watches the folders, not the files, since editors write a new file and rename it; and looks at the content by
-//! itself now and then, since a watch can miss what a network folder or a container mount does.
+//! Watches the folders, not the files, since editors write a new file and rename it: those in which the files stand by
+//! name, and those in which they stand when links are followed. Looks at the content by itself now and then, since a
+//! watch can miss what a network folder or a container mount does.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use notify::event::{EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Directory;
 use super::providers::ProvidersMessage;
 use crate::config::Loaded;
 use crate::runtime::supervisor::SupervisorMessage;
-use crate::runtime::{Me, Reply, Worker};
+use crate::runtime::{Me, Place, Reply, Worker, clock};
 use crate::telemetry::logs;
 
 /// Events of a save come in bursts; they count as one when this quiet.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// A folder in which something happens all the time is looked at after this long all the same.
+const RESTLESS: Duration = Duration::from_secs(2);
 
 /// How often the content is looked at without an event.
 const POLL: Duration = Duration::from_secs(30);
@@ -58,18 +64,26 @@ pub struct Seat {
 pub struct ConfigActor {
     seat: Seat,
     bursts: u64,
+    /// Since when it has not been quiet.
+    restless: Option<Instant>,
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
+    names: Arc<Names>,
 }
+
+/// The names of the files that the config was read from, for the watch.
+#[derive(Default)]
+struct Names(Mutex<BTreeSet<OsString>>);
 
 impl Worker for ConfigActor {
     type Message = ConfigMessage;
     type Seat = Seat;
 
     fn start(seat: &Seat, me: &mut Me<ConfigMessage>) -> Result<ConfigActor, String> {
-        let address = me.address().clone();
+        let (address, names) = (me.address().clone(), Arc::<Names>::default());
+        let known = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| known.concerns(&event)) {
                 let _ = address.cast(ConfigMessage::Touched); // gone: the next incarnation watches
             }
         });
@@ -78,8 +92,18 @@ impl Worker for ConfigActor {
                 |error| tracing::warn!(%error, "config files are not watched; they are looked at every 30 s"),
             )
             .ok();
-        let mut actor = ConfigActor { seat: seat.clone(), bursts: 0, watcher, watched: BTreeSet::new() };
+        let mut actor = ConfigActor {
+            seat: seat.clone(),
+            bursts: 0,
+            restless: None,
+            watcher,
+            watched: BTreeSet::new(),
+            names,
+        };
         actor.watch(&seat.directory.config_cell.get());
+        if seat.directory.config.vitals().incarnation() > 1 {
+            actor.read(me, None); // what was written while nobody watched
+        }
         me.after(POLL, ConfigMessage::Look(None));
         Ok(actor)
     }
@@ -98,10 +122,12 @@ impl Worker for ConfigActor {
             }
             ConfigMessage::Touched => {
                 self.bursts += 1;
+                self.restless.get_or_insert_with(clock::now);
                 me.after(DEBOUNCE, ConfigMessage::Look(Some(self.bursts)));
             }
-            ConfigMessage::Look(Some(burst)) if burst != self.bursts => {} // more came since
+            ConfigMessage::Look(Some(burst)) if burst != self.bursts && !self.is_restless() => {} // more came since
             ConfigMessage::Look(burst) => {
+                self.restless = None;
                 self.read(me, None);
                 if burst.is_none() {
                     me.after(POLL, ConfigMessage::Look(None));
@@ -168,18 +194,30 @@ impl ConfigActor {
                     tracing::error!(reason, "the changed config is refused; the one in force stays");
                 }
                 cell.refused(reason.clone());
+                #[cfg(feature = "mutants")]
+                if crate::mutants::is(crate::mutants::Mutant::BrokenConfigTakenUp) {
+                    let mut broken = cell.get().as_ref().clone();
+                    broken.config.providers.clear();
+                    return Ok(cell.replace(broken));
+                }
                 Err(reason)
             }
         }
     }
 
+    fn is_restless(&self) -> bool {
+        self.restless.is_some_and(|since| clock::now().saturating_duration_since(since) >= RESTLESS)
+    }
+
     /// Watches the folders of all files that the config was read from.
     fn watch(&mut self, loaded: &Loaded) {
         let Some(watcher) = &mut self.watcher else { return };
-        let folders: BTreeSet<PathBuf> = loaded
-            .files_to_watch
-            .iter()
-            .filter_map(|file| file.parent())
+        let files = &loaded.files_to_watch;
+        let real: Vec<PathBuf> = files.iter().filter_map(|file| std::fs::canonicalize(file).ok()).collect();
+        let files = || files.iter().chain(&real).map(PathBuf::as_path);
+        self.names.set(files().filter_map(Path::file_name).map(ToOwned::to_owned).collect());
+        let folders: BTreeSet<PathBuf> = files()
+            .filter_map(Path::parent)
             .map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
             .collect();
         for gone in self.watched.difference(&folders) {
@@ -191,5 +229,26 @@ impl ConfigActor {
             }
         }
         self.watched = folders;
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    fn set(&self, names: BTreeSet<OsString>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// Whether an event may have changed the config. What comes, goes and is renamed may be a link on the way to one
+    /// of its files; what is written to another file (a log in the same folder) is of no interest.
+    fn concerns(&self, event: &notify::Event) -> bool {
+        match event.kind {
+            EventKind::Access(_) => false,
+            EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => {
+                let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                event.paths.iter().any(|path| path.file_name().is_some_and(|name| names.contains(name)))
+            }
+            _ => true,
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::instance::{self, Instance, Mark};
 use super::terminal::{Cell, Table, Tint, colour, paint};
 use super::{ServeArgs, embedded, token};
+use crate::actors::config::ConfigMessage;
 use crate::actors::http_front::{Seat as HttpSeat, Serve};
 use crate::actors::mcp_front::Seat as McpSeat;
 use crate::actors::tree::Hands;
@@ -17,8 +18,11 @@ use crate::actors::{Directory, Tree};
 use crate::cells::ListenerCell;
 use crate::config::{Environment, Loaded, Overrides, Source};
 use crate::front::{Daemon, http, mcp};
-use crate::runtime::Random;
+use crate::runtime::{Random, ask_again, clock};
 use crate::telemetry;
+
+/// How long a reload on SIGHUP may take.
+const RELOAD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Runs the daemon until it is told to stop.
 pub async fn run(args: ServeArgs) -> ExitCode {
@@ -285,6 +289,7 @@ impl Running {
             reason = self.tree.failed() => {
                 tracing::error!(reason, "the daemon gives up");
                 eprintln!("cproxy: gives up: {reason}");
+                self.tree.give_up().await;
                 return ExitCode::from(70);
             }
             () = told_to_stop(self.daemon.directory()) => {}
@@ -303,18 +308,31 @@ impl Running {
 async fn told_to_stop(directory: &Arc<Directory>) {
     #[cfg(unix)]
     if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        let signalled = signalled();
+        tokio::pin!(signalled);
+        let mut reloads = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 biased;
-                () = signalled() => return,
+                () = &mut signalled => return,
                 received = hangup.recv() => match received {
-                    Some(()) => { directory.config.cast(crate::actors::config::ConfigMessage::Reload(None)); }
-                    None => break,
+                    Some(()) => {
+                        while reloads.try_join_next().is_some() {}
+                        reloads.spawn(reload(directory.clone()));
+                    }
+                    None => return signalled.await,
                 },
             }
         }
     }
     signalled().await;
+}
+
+/// Has the config read again. Asked, not told, since its actor may just be away; what came of it stands in the log and in
+/// the status.
+async fn reload(directory: Arc<Directory>) {
+    let until = clock::now() + RELOAD;
+    let _ = ask_again(&directory.config, until, |reply| ConfigMessage::Reload(Some(reply))).await;
 }
 
 /// Resolves at SIGINT or SIGTERM.

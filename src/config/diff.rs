@@ -92,6 +92,9 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Changes {
     let restart = [
         ("server.host", a.server.host != b.server.host),
         ("server.port", a.server.port != b.server.port),
+        ("faults.enabled", a.faults.enabled != b.faults.enabled),
+        ("faults.seed", a.faults.seed != b.faults.seed),
+        ("faults.plan", a.faults.plan != b.faults.plan),
         ("logging.format", a.logging.format != b.logging.format),
         ("logging.file", a.logging.file != b.logging.file),
         ("ledger.enabled", a.ledger.enabled != b.ledger.enabled),
