@@ -89,13 +89,16 @@ fn the_drawn_tree_is_the_one_that_runs() {
         let of_path = path.rsplit_once('/').map(|(parent, _)| parent.to_owned());
         assert_eq!(&of_path, parent, "{path} hangs below its parent");
     }
-    // Without any key the simulator serves, and its actor is there.
-    let alone = Daemon::start("[providers.openrouter]\nkind = \"openrouter\"\napi_key_env = \"NOT_SET\"\n");
+    // Without any key the simulator serves, and its actor is there; with fault injection, the faults actor.
+    let alone = Daemon::start(
+        "[providers.openrouter]\nkind = \"openrouter\"\napi_key_env = \"NOT_SET\"\n[faults]\nenabled = true\n",
+    );
     assert_eq!(running(&alone), paths);
 
     let upstream = Upstream::start("");
     let mut without = paths;
     without.remove("root/simulator");
+    without.remove("root/faults");
     assert_eq!(running(&Daemon::over(&upstream, "local")), without);
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use super::config::ConfigMessage;
+use super::faults::FaultsMessage;
 use super::http_front::HttpFrontMessage;
 use super::ledger::LedgerMessage;
 use super::mcp_front::McpFrontMessage;
@@ -30,6 +31,8 @@ pub struct Directory {
     pub config: Arc<Slot<ConfigMessage>>,
     /// The ledger.
     pub ledger: Arc<Slot<LedgerMessage>>,
+    /// The faults actor.
+    pub faults: Arc<Slot<FaultsMessage>>,
     /// The supervisor of the providers.
     pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
     /// The router.
@@ -61,7 +64,7 @@ pub struct Directory {
     /// Randomness.
     pub random: Arc<Random>,
     /// What injects faults, if that is enabled; fixed for the life of the process.
-    pub faults: Option<Arc<Injector>>,
+    pub injector: Option<Arc<Injector>>,
     /// The same, as actors see it.
     pub interrupt: Option<Arc<dyn Interrupt>>,
     /// When the daemon started.
@@ -91,8 +94,9 @@ impl Directory {
     /// The directory of a daemon that is about to start: empty slots, cells with the first config. If that enables
     /// faults, the way to the network is wrapped, and actors can be interrupted.
     pub fn new(loaded: Loaded, listener: ListenerCell, connect: Connect, random: Random) -> Directory {
-        let faults = loaded.config.faults.enabled.then(|| Arc::new(Injector::new(loaded.config.faults.seed)));
-        let connect = match &faults {
+        let faults = &loaded.config.faults;
+        let injector = faults.enabled.then(|| Arc::new(Injector::new(faults.seed)));
+        let connect = match &injector {
             Some(injector) => crate::faults::wrap(connect, injector.clone()),
             None => connect,
         };
@@ -100,6 +104,7 @@ impl Directory {
             root: Slot::new("root"),
             config: Slot::new("root/config"),
             ledger: Slot::new("root/ledger"),
+            faults: Slot::new("root/faults"),
             providers: Slot::new("root/providers"),
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
@@ -115,8 +120,8 @@ impl Directory {
             requests: Arc::default(),
             random: Arc::new(random),
             connect,
-            interrupt: faults.clone().map(|injector| injector as Arc<dyn Interrupt>),
-            faults,
+            interrupt: injector.clone().map(|injector| injector as Arc<dyn Interrupt>),
+            injector,
             started: clock::now(),
         };
         // Made here, so that requests are served from the first moment.
@@ -127,15 +132,20 @@ impl Directory {
 
     /// The places of all actors, from the root down, in the order in which they start.
     pub fn places(&self) -> Vec<Arc<dyn Place>> {
-        let mut places: Vec<Arc<dyn Place>> =
-            vec![self.root.clone(), self.config.clone(), self.providers.clone()];
+        let mut places: Vec<Arc<dyn Place>> = vec![self.root.clone()];
+        if self.simulator.vitals().incarnation() > 0 {
+            places.push(self.simulator.clone());
+        }
+        places.push(self.config.clone());
+        places.push(self.ledger.clone());
+        if self.injector.is_some() {
+            places.push(self.faults.clone());
+        }
+        places.push(self.providers.clone());
         places.extend(self.entries.load().values().map(|entry| entry.slot.clone() as Arc<dyn Place>));
         places.push(self.router.clone());
         places.push(self.mcp.clone());
         places.push(self.http.clone());
-        if self.simulator.vitals().incarnation() > 0 {
-            places.push(self.simulator.clone());
-        }
         places
     }
 }

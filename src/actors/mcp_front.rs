@@ -83,6 +83,9 @@ fn fingerprint(status: &Status) -> u64 {
             (&key.name, key.state.split(' ').next()).hash(&mut hasher);
         }
     }
+    for shown in &status.fault_rules {
+        (shown.id, shown.active).hash(&mut hasher);
+    }
     (status.config.generation, &status.config.last_reload, &status.state, status.requests).hash(&mut hasher);
     hasher.finish()
 }

@@ -39,7 +39,7 @@ pub struct Status {
     pub failovers: u64,
     /// Faults injected since the start; `None` while fault injection is off.
     pub faults: Option<u64>,
-    /// The fault rules that are armed, with how often each was hit and has fired.
+    /// The fault rules that are armed, and the last of those that are over, with how often each was hit and has fired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fault_rules: Vec<crate::faults::Shown>,
     /// Whatever deserves a person's attention, in words.
@@ -70,6 +70,9 @@ pub struct ActorStatus {
     pub restarts: u64,
     /// Why the last incarnation ended.
     pub last_failure: Option<String>,
+    /// While it is away: how long that is from its last failure on, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub away_ms: Option<u64>,
     /// Messages that wait in its mailbox.
     pub mailbox: u64,
 }
@@ -91,6 +94,9 @@ pub struct ProviderStatus {
     pub buckets: Vec<BucketStatus>,
     /// Keys of the pool by name, each with its state.
     pub keys: Vec<KeyStatus>,
+    /// Limits that the upstream named in its answers, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<LearnedStatus>,
     /// Requests in progress.
     pub open: u32,
     /// The limit on requests in progress.
@@ -120,6 +126,19 @@ pub struct BucketStatus {
     pub size: f64,
 }
 
+/// A limit that the upstream named, and what is left of it as far as we know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LearnedStatus {
+    /// The key that it holds for; empty where none is needed.
+    pub key: String,
+    /// `requests/min`, `tokens/min`, `requests/day`, `tokens/day`.
+    pub name: String,
+    /// What is left now.
+    pub level: f64,
+    /// The limit.
+    pub size: f64,
+}
+
 /// One key of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeyStatus {
@@ -136,21 +155,6 @@ impl Status {
     pub fn of(directory: &Directory) -> Status {
         let now = clock::now();
         let entries = directory.entries.load();
-        let mut actors = vec![
-            ActorStatus::of(&*directory.root),
-            ActorStatus::of(&*directory.config),
-            ActorStatus::of(&*directory.ledger),
-            ActorStatus::of(&*directory.providers),
-        ];
-        actors.extend(entries.values().map(|entry| ActorStatus::of(&*entry.slot)));
-        actors.extend([
-            ActorStatus::of(&*directory.router),
-            ActorStatus::of(&*directory.mcp),
-            ActorStatus::of(&*directory.http),
-        ]);
-        if directory.simulator.vitals().incarnation() > 0 {
-            actors.push(ActorStatus::of(&*directory.simulator));
-        }
         let cell = &directory.config_cell;
         let requests = &directory.requests;
         let mut warnings = cell.get().warnings.clone();
@@ -176,14 +180,14 @@ impl Status {
                 generation: cell.generation(),
                 last_reload: cell.last_reload().as_ref().clone(),
             },
-            actors,
+            actors: directory.places().iter().map(|place| ActorStatus::of(&**place)).collect(),
             providers: entries.values().map(|entry| ProviderStatus::of(entry, now)).collect(),
             open_requests: requests.open(),
             requests: requests.total.load(Ordering::Relaxed),
             errors: requests.errors.load(Ordering::Relaxed),
             failovers: requests.failovers.load(Ordering::Relaxed),
-            faults: directory.faults.as_ref().map(|faults| faults.fired()),
-            fault_rules: directory.faults.as_ref().map(|faults| faults.list()).unwrap_or_default(),
+            faults: directory.injector.as_ref().map(|injector| injector.fired()),
+            fault_rules: directory.injector.as_ref().map(|injector| injector.list()).unwrap_or_default(),
             warnings,
         }
     }
@@ -200,6 +204,8 @@ impl ActorStatus {
             incarnation: vitals.incarnation(),
             restarts: vitals.incarnation().saturating_sub(1),
             last_failure: vitals.last_failure().map(|reason| reason.to_string()),
+            away_ms: matches!(vitals.state(), State::Restarting | State::Quarantined)
+                .then(|| u64::try_from(vitals.away().as_millis()).unwrap_or(u64::MAX)),
             mailbox: vitals.mailbox(),
         }
     }
@@ -217,6 +223,12 @@ impl ProviderStatus {
             level: level.round(),
             size,
         };
+        let learned = |(key, name, level, size): (String, &str, f64, f64)| LearnedStatus {
+            key,
+            name: name.to_owned(),
+            level: level.round(),
+            size,
+        };
         ProviderStatus {
             name: setup.id.to_string(),
             kind: setup.config.kind.as_str().to_owned(),
@@ -225,6 +237,7 @@ impl ProviderStatus {
             breakers: view.breakers,
             buckets: view.buckets.into_iter().map(bucket).collect(),
             keys: view.keys.into_iter().map(|(name, state)| KeyStatus { name, state }).collect(),
+            learned: view.learned.into_iter().map(learned).collect(),
             open: cell.open(),
             max_concurrent: setup.config.limits.max_concurrent,
             waiting: cell.waiting(),

@@ -8,6 +8,7 @@ use ractor::{Actor, ActorCell};
 
 use super::Directory;
 use super::config::{self, ConfigActor};
+use super::faults::Faults;
 use super::http_front::{self, HttpFront, HttpFrontMessage};
 use super::ledger::{Ledger, LedgerMessage};
 use super::mcp_front::{self, McpFront};
@@ -17,7 +18,7 @@ use super::simulator::Embedded;
 use crate::runtime::supervisor::{
     Beyond, Changes, ChildSpec, Overseer, Policy, Supervisor, SupervisorMessage,
 };
-use crate::runtime::{Backoff, Place, ask, ask_again, clock};
+use crate::runtime::{Backoff, ask, ask_again, clock};
 
 /// When an actor of the root dies: back at once the first time, then with a growing wait; more than that, and the
 /// root gives up, and with it the process, since then nothing that we can do helps.
@@ -72,15 +73,8 @@ impl Tree {
     /// Resolves with the reason when the root has given up.
     pub async fn failed(&self) -> String {
         let _ = self.root.wait(None).await; // without a timeout the wait can't fail
-        let roles: [&dyn Place; 6] = [
-            &*self.directory.config,
-            &*self.directory.ledger,
-            &*self.directory.providers,
-            &*self.directory.router,
-            &*self.directory.http,
-            &*self.directory.mcp,
-        ];
-        let reasons = roles.iter().filter_map(|place| {
+        let places = self.directory.places();
+        let reasons = places.iter().filter_map(|place| {
             let vitals = place.vitals();
             (vitals.state() == crate::runtime::State::Stopped)
                 .then(|| vitals.last_failure().map(|reason| format!("{}: {reason}", vitals.path())))
@@ -88,6 +82,19 @@ impl Tree {
         });
         let reasons: Vec<String> = reasons.collect();
         if reasons.is_empty() { "the root actor ended".to_owned() } else { reasons.join("; ") }
+    }
+
+    /// Ends what is open with an error, for a process that is about to end since the root has given up.
+    pub async fn give_up(self) {
+        let listener = &self.directory.listener;
+        listener.connections().close();
+        listener.stop().cancel();
+        self.directory.requests.end_all();
+        let ended = async {
+            self.directory.requests.idle().await;
+            listener.connections().wait().await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), ended).await;
     }
 
     /// Stops: no new connections, open requests finish within `limit`, then the actors from the leaves up.
@@ -148,6 +155,7 @@ impl Overseer for Root {
                 move || Providers::new(for_providers.clone()),
                 PROVIDERS,
                 here.random.clone(),
+                interrupt(),
             ),
             ChildSpec::worker::<Router>("router", here.router.clone(), here.clone(), POLICY, interrupt()),
             ChildSpec::worker::<McpFront>(
@@ -165,6 +173,12 @@ impl Overseer for Root {
                 interrupt(),
             ),
         ];
+        if here.injector.is_some() {
+            // No plan interrupts the one that can clear it.
+            let faults =
+                ChildSpec::worker::<Faults>("faults", here.faults.clone(), here.clone(), POLICY, None);
+            children.insert(2, faults);
+        }
         if let Some(address) = self.hands.simulator {
             let simulator = ChildSpec::worker::<Embedded>(
                 "simulator",

@@ -21,6 +21,8 @@ pub struct ProviderView {
     pub buckets: Vec<(&'static str, f64, f64)>,
     /// Keys: name, state in words.
     pub keys: Vec<(String, String)>,
+    /// Limits that the upstream named: key, name, level, size.
+    pub learned: Vec<(String, &'static str, f64, f64)>,
     /// Average time to first output.
     pub latency: Option<Duration>,
     /// Share of errors among recent attempts.
@@ -56,6 +58,8 @@ impl ProviderCell {
             };
             (key.name.to_string(), state)
         });
+        let learned = admission.learned(now).into_iter();
+        let learned = learned.map(|(key, name, level, size)| (key.to_string(), name, level, size)).collect();
         let averages = self.averages();
         ProviderView {
             state: match self.usable() {
@@ -68,9 +72,10 @@ impl ProviderCell {
             breakers: breakers.collect(),
             buckets: admission.buckets(now),
             keys: keys.collect(),
+            learned,
             latency: averages.latency.get(now),
             error_rate: averages.errors.rate(now),
-            embargo: admission.vital("", now).embargo_until.map(|until| until.saturating_duration_since(now)),
+            embargo: admission.embargo(now).map(|until| until.saturating_duration_since(now)),
             attempts: self.attempts.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
         }

@@ -110,10 +110,10 @@ async fn talk(args: FaultArgs) -> Result<String, String> {
         What::Add(add) => {
             let rule = add.into_rule()?;
             let told = ask(reqwest::Method::POST, Some(rule)).await?;
-            Ok(table(&told))
+            rules(&told)
         }
         What::List { json: true } => ask(reqwest::Method::GET, None).await.map(|told| format!("{told:#}\n")),
-        What::List { json: false } => ask(reqwest::Method::GET, None).await.map(|told| table(&told)),
+        What::List { json: false } => ask(reqwest::Method::GET, None).await.and_then(|told| rules(&told)),
         What::Clear => {
             ask(reqwest::Method::DELETE, None).await.map(|told| format!("cleared {}\n", told["cleared"]))
         }
@@ -155,12 +155,15 @@ async fn ask(
     }
 }
 
-/// The rules for people.
-fn table(told: &serde_json::Value) -> String {
-    let rules: Vec<Shown> = serde_json::from_value(told["rules"].clone()).unwrap_or_default();
-    if rules.is_empty() {
-        return "no fault is armed\n".to_owned();
-    }
+/// The rules in the daemon's answer, for people.
+fn rules(told: &serde_json::Value) -> Result<String, String> {
+    let rules: Vec<Shown> = serde_json::from_value(told["rules"].clone())
+        .map_err(|error| format!("the daemon's answer is of another version: {error}"))?;
+    Ok(if rules.is_empty() { "no fault is armed\n".to_owned() } else { table(&rules) })
+}
+
+/// Rules for people, one a line.
+pub fn table(rules: &[Shown]) -> String {
     let mut text = String::new();
     for shown in rules {
         let state = if shown.active { "armed" } else { "spent" };

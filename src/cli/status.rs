@@ -149,6 +149,9 @@ pub fn text(status: &Status, colour: bool) -> String {
         table.row(actor_row(actor));
     }
     out.push_str(&table.render(0, colour));
+    if !status.fault_rules.is_empty() {
+        let _ = write!(out, "\n{}\n{}", head("FAULTS"), super::fault::table(&status.fault_rules));
+    }
     for warning in &status.warnings {
         let _ = writeln!(out, "\n{}", paint(&format!("warning: {warning}"), Tint::Warn, colour));
     }
@@ -171,6 +174,10 @@ fn provider_row(provider: &ProviderStatus) -> Vec<Cell> {
     notes.extend(provider.embargo_s.map(|left| format!("asked to wait {left} s")));
     let keys = provider.keys.iter().filter(|key| key.state != "ready");
     notes.extend(keys.map(|key| format!("key {}: {}", key.name, key.state)));
+    notes.extend(provider.learned.iter().map(|limit| {
+        let of = if limit.key.is_empty() { String::new() } else { format!(" of {}", limit.key) };
+        format!("upstream's {}{of}: {:.0}/{:.0}", limit.name, limit.level.max(0.0), limit.size)
+    }));
     let errors = format!("{:.1} %", provider.error_rate * 100.0);
     vec![
         Cell::new(provider.name.as_str(), Tint::Bold),
@@ -220,7 +227,8 @@ pub fn tint_of(state: &str) -> Tint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actors::status::{BucketStatus, KeyStatus};
+    use crate::actors::status::{BucketStatus, KeyStatus, LearnedStatus};
+    use crate::faults::{RuleText, Shown};
 
     #[test]
     fn the_status_shows_what_needs_a_look() {
@@ -249,7 +257,20 @@ mod tests {
                 breakers: vec!["m: open for 12s".into()],
                 buckets: vec![BucketStatus { name: "requests/min".into(), level: 3.0, size: 60.0 }],
                 keys: vec![KeyStatus { name: "K".into(), state: "refused by the provider".into() }],
+                learned: vec![LearnedStatus {
+                    key: "K".into(),
+                    name: "tokens/min".into(),
+                    level: 70.0,
+                    size: 80.0,
+                }],
                 ..ProviderStatus::default()
+            }],
+            fault_rules: vec![Shown {
+                id: 7,
+                rule: RuleText { fault: "refuse".into(), ..RuleText::default() },
+                hits: 5,
+                fired: 4,
+                active: true,
             }],
             ..Status::default()
         };
@@ -262,6 +283,9 @@ mod tests {
             "requests/min 3/60",
             "breaker m: open for 12s",
             "key K: refused by the provider",
+            "upstream's tokens/min of K: 70/80",
+            "7  armed  refuse",
+            "5 hits, 4 fired",
             "  providers  restarting  3",
             "boom",
         ] {

@@ -296,7 +296,7 @@ impl Ground {
                         times: Some(1),
                         ..RuleText::default()
                     };
-                    faults::arm(bench.directory(), vec![hold])?;
+                    faults::arm(bench.directory(), vec![hold]).await?;
                 }
                 let ask = {
                     let (bench, model) = (bench.clone(), self.model.clone());

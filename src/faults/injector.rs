@@ -1,7 +1,8 @@
 //! The rules that are armed, and how often each was hit and has fired.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -11,11 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::plan::{ActorFault, Fault, NetworkFault, Rule, RuleText};
 use crate::runtime::{Interrupt, Interruption, clock};
 
-/// Injects faults by the rules that are armed. Survives every actor.
+/// Most rules that are remembered when they are over.
+const PAST: usize = 100;
+
+/// Injects faults by the rules that are armed. Survives every actor; its rules are changed by `root/faults` alone, and
+/// read without asking.
 #[derive(Debug)]
 pub struct Injector {
     seed: AtomicU64,
     armed: ArcSwap<Vec<Arc<Armed>>>,
+    past: Mutex<VecDeque<Shown>>,
     ids: AtomicU64,
     fired: AtomicU64,
 }
@@ -58,6 +64,7 @@ impl Injector {
         Injector {
             seed: AtomicU64::new(seed),
             armed: ArcSwap::default(),
+            past: Mutex::default(),
             ids: AtomicU64::new(0),
             fired: AtomicU64::new(0),
         }
@@ -83,15 +90,39 @@ impl Injector {
         ids
     }
 
-    /// Disarms all rules; says how many there were.
+    /// Disarms all rules, and forgets those that are over; says how many were armed.
     pub fn clear(&self) -> usize {
+        lock(&self.past).clear();
         self.armed.swap(Arc::default()).len()
     }
 
-    /// The rules that are armed.
+    /// Disarms the rules that are over, since their time is or since they have fired as often as they may. They are
+    /// still shown. Gives back when the next one will be over, if that is known.
+    pub fn retire(&self) -> Option<Instant> {
+        let now = clock::now();
+        let (over, left): (Vec<_>, Vec<_>) =
+            self.armed.load().iter().cloned().partition(|armed| !armed.shown(now).active);
+        let next = left.iter().filter_map(|armed| armed.until()).min();
+        if !over.is_empty() {
+            let mut past = lock(&self.past);
+            past.extend(over.iter().map(|armed| armed.shown(now)));
+            let most = past.len().saturating_sub(PAST);
+            past.drain(..most);
+            self.armed.store(Arc::new(left));
+        }
+        next
+    }
+
+    /// How many rules are armed.
+    pub fn armed(&self) -> usize {
+        self.armed.load().len()
+    }
+
+    /// The rules that are over, as far as they are remembered, and those that are armed.
     pub fn list(&self) -> Vec<Shown> {
         let now = clock::now();
-        self.armed.load().iter().map(|armed| armed.shown(now)).collect()
+        let past = lock(&self.past).clone();
+        past.into_iter().chain(self.armed.load().iter().map(|armed| armed.shown(now))).collect()
     }
 
     /// How many faults were injected since the start.
@@ -162,13 +193,18 @@ impl Interrupt for Injector {
 // === impl Armed ===
 
 impl Armed {
+    /// When its time is over, if it has one.
+    fn until(&self) -> Option<Instant> {
+        self.rule.text.lasts.and_then(|lasts| self.since.checked_add(lasts))
+    }
+
     fn is_on(&self, now: Instant) -> bool {
-        self.rule.text.lasts.is_none_or(|lasts| now < self.since + lasts)
+        self.until().is_none_or(|until| now < until)
     }
 
     /// Counts a hit; says whether it fires. In one step, so that the limit on their number holds.
     fn fires(&self, seed: u64, now: Instant) -> bool {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         counts.hits += 1;
         let fires = self.rule.text.times.is_none_or(|times| counts.fired < times)
             && self.is_on(now)
@@ -178,7 +214,7 @@ impl Armed {
     }
 
     fn shown(&self, now: Instant) -> Shown {
-        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = *lock(&self.counts);
         let left = self.rule.text.times.is_none_or(|times| counts.fired < times);
         Shown {
             id: self.id,
@@ -190,6 +226,11 @@ impl Armed {
     }
 }
 
+/// What is held is plain figures, whole at any moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -199,7 +240,8 @@ mod tests {
     use super::*;
 
     fn armed(text: &str) -> Injector {
-        let known = Known { actors: vec!["root/router".into()], providers: vec!["a".into()] };
+        let known =
+            Known { actors: vec!["root/router".into()], providers: vec!["a".into()], ..Known::default() };
         let injector = Injector::new(1);
         injector.arm(vec![Rule::new(toml::from_str(text).unwrap(), &known).unwrap()]);
         injector
@@ -215,6 +257,20 @@ mod tests {
         assert!(injector.on_the_way("a", "m", None).is_some());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert!(injector.on_the_way("a", "m", None).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_that_is_over_is_disarmed_and_still_shown() {
+        let injector = armed("fault = \"refuse\"\nfor = \"10s\"");
+        let over = injector.retire().unwrap();
+        assert_eq!((over - clock::now(), injector.armed()), (Duration::from_secs(10), 1));
+        tokio::time::sleep_until(over.into()).await;
+        assert_eq!((injector.retire(), injector.armed(), injector.list()[0].active), (None, 0, false));
+        let injector = armed("fault = \"refuse\"\ntimes = 1");
+        assert_eq!((injector.retire(), injector.armed()), (None, 1));
+        assert!(injector.on_the_way("a", "m", None).is_some());
+        assert_eq!((injector.retire(), injector.armed(), injector.list()[0].fired), (None, 0, 1));
+        assert_eq!((injector.clear(), injector.list()), (0, Vec::new()));
     }
 
     #[test]

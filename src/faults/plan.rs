@@ -31,7 +31,7 @@ use wildmatch::WildMatch;
 use crate::runtime::splitmix64;
 
 /// Most rules of a plan.
-const MAX_RULES: usize = 1000;
+pub const MAX_RULES: usize = 1000;
 
 /// How long an actor hangs when the rule does not say.
 const HANG: Duration = Duration::from_secs(60);
@@ -125,6 +125,8 @@ pub struct Rule {
     pub target: Target,
     /// At which hits.
     pub trigger: Trigger,
+    /// Whether it is a command to kill now, not a trap for messages to come.
+    pub at_once: bool,
     /// The rule's part in each draw.
     key: u64,
 }
@@ -224,6 +226,8 @@ pub enum Trigger {
 pub struct Known {
     /// Actors, by path.
     pub actors: Vec<String>,
+    /// Those among them whose messages a plan leaves alone: such an actor can be killed at once, and nothing else.
+    pub aloof: Vec<String>,
     /// Providers, by name.
     pub providers: Vec<String>,
 }
@@ -292,10 +296,6 @@ impl Rule {
     /// What is wrong with it.
     pub fn new(text: RuleText, known: &Known) -> Result<Rule, String> {
         let fault = fault_of(&text)?;
-        let target = match &fault {
-            Fault::Actor(_) => actor_target(&text, known)?,
-            Fault::Network(_) => upstream_target(&text, known)?,
-        };
         let trigger = match (text.probability, text.nth, text.every) {
             (None, None, None) => Trigger::Always,
             (Some(p), None, None) if (0.0..=1.0).contains(&p) => Trigger::Probability(p),
@@ -307,12 +307,18 @@ impl Rule {
             (None, None, Some(n)) => Trigger::Every(n),
             _ => return Err("only one of probability, nth and every may be given".to_owned()),
         };
+        let at_once =
+            fault == Fault::Actor(ActorFault::Kill) && text.message.is_none() && trigger == Trigger::Always;
+        let target = match &fault {
+            Fault::Actor(_) => actor_target(&text, known, at_once)?,
+            Fault::Network(_) => upstream_target(&text, known)?,
+        };
         // FNV-1a over the rule as written: the same rule draws the same, wherever it stands in a plan.
         let written = serde_json::to_vec(&text).unwrap_or_default();
         let key = written.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
         });
-        Ok(Rule { text, fault, target, trigger, key })
+        Ok(Rule { text, fault, target, trigger, at_once, key })
     }
 
     /// Whether hit number `k`, counted from 1, fires, its limits in number and time apart.
@@ -399,17 +405,23 @@ fn fault_of(text: &RuleText) -> Result<Fault, String> {
     })
 }
 
-fn actor_target(text: &RuleText, known: &Known) -> Result<Target, String> {
+fn actor_target(text: &RuleText, known: &Known, at_once: bool) -> Result<Target, String> {
     if text.model.is_some() || text.session.is_some() {
         return Err(format!("{} happens to an actor, which has no model and no session", text.fault));
     }
     let wanted = text.target.as_deref().unwrap_or("*");
     let written = [wanted.to_owned(), format!("root/{wanted}"), format!("root/providers/{wanted}")];
     let found = written.iter().find(|glob| known.actors.iter().any(|path| fits(glob, path)));
-    match found {
-        Some(path) => Ok(Target::Actor { path: path.clone(), message: text.message.clone() }),
-        None => Err(format!("there is no actor \"{wanted}\"; there are: {}", known.actors.join(", "))),
+    let Some(path) = found else {
+        return Err(format!("there is no actor \"{wanted}\"; there are: {}", known.actors.join(", ")));
+    };
+    let mut hit = known.actors.iter().filter(|actor| fits(path, actor));
+    if !at_once && hit.all(|actor| known.aloof.contains(actor)) {
+        return Err(format!(
+            "{path} can only be killed at once: kill, without message, probability, nth and every"
+        ));
     }
+    Ok(Target::Actor { path: path.clone(), message: text.message.clone() })
 }
 
 fn upstream_target(text: &RuleText, known: &Known) -> Result<Target, String> {
@@ -457,6 +469,7 @@ mod tests {
             actors: ["root/config", "root/providers", "root/providers/a", "root/router"]
                 .map(String::from)
                 .into(),
+            aloof: vec!["root/config".into()],
             providers: vec!["a".into(), "b".into()],
         }
     }
@@ -492,10 +505,13 @@ mod tests {
             ("fault = \"kill\"\nmodel = \"x\"", "no model"),
             ("fault = \"cut\"\nmessage = \"Admit\"", "no messages"),
             ("fault = \"slow\"", "needs delay"),
+            ("fault = \"panic\"\ntarget = \"config\"", "root/config can only be killed at once"),
+            ("fault = \"kill\"\ntarget = \"config\"\nnth = 2", "root/config can only be killed at once"),
         ] {
             let error = rule(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
         }
+        assert!(rule("fault = \"kill\"\ntarget = \"config\"").unwrap().at_once);
         let error = Plan::parse("[[rule]]\nfault = \"kill\"\n[[rule]]\nfault = \"x\"", &known()).unwrap_err();
         assert!(error.to_string().starts_with("fault rule 2: "), "{error}");
         assert!(Plan::parse("[[rule]]\nfoult = 1", &known()).is_err());

@@ -148,10 +148,12 @@ impl Daemon {
             }
             mcp::Command::InjectFault(rule) => {
                 if rule.get("fault").and_then(Value::as_str) == Some("off") {
-                    return faults::clear(&self.directory).map(|cleared| json!({ "disarmed": cleared }));
+                    return faults::clear(&self.directory)
+                        .await
+                        .map(|cleared| json!({ "disarmed": cleared }));
                 }
                 let rule = serde_json::from_value(rule).map_err(|error| format!("no fault rule: {error}"))?;
-                faults::arm(&self.directory, vec![rule]).map(|armed| json!({ "armed": armed }))
+                faults::arm(&self.directory, vec![rule]).await.map(|armed| json!({ "armed": armed }))
             }
         }
     }
@@ -188,7 +190,7 @@ impl mcp::Daemon for Arc<Daemon> {
         mcp::Settings {
             allow_changes: loaded.config.mcp.allow_changes,
             default_model: loaded.config.mcp.default_model.clone(),
-            faults_enabled: self.directory.interrupt.is_some(),
+            faults_enabled: self.directory.injector.is_some(),
         }
     }
 

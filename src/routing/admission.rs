@@ -308,6 +308,16 @@ impl Admission {
         self.keys.view(now)
     }
 
+    /// Until when the upstream asked to be left alone, for the model for which that is longest.
+    pub fn embargo(&self, now: Instant) -> Option<Instant> {
+        self.models.values().filter_map(|model| model.embargo).filter(|until| now < *until).max()
+    }
+
+    /// The limits that the upstream named, by key: key, name, what is left, size.
+    pub fn learned(&self, now: Instant) -> Vec<(Arc<str>, &'static str, f64, f64)> {
+        self.keys.learned(now)
+    }
+
     /// The models whose breaker is not closed.
     pub fn breakers(&self, now: Instant) -> Vec<(Arc<str>, BreakerState)> {
         let mut breakers: Vec<_> = self

@@ -13,7 +13,7 @@ use crate::faults::RuleText;
 
 /// `GET /faults`: the rules that are armed.
 pub async fn list(State(daemon): State<Shared>) -> Response {
-    answer(faults::list(daemon.directory()).map(|rules| json!({ "rules": rules })))
+    answer(&daemon, faults::list(daemon.directory()).map(|rules| json!({ "rules": rules })))
 }
 
 /// `POST /faults`: arms the rule in the body.
@@ -22,20 +22,25 @@ pub async fn arm(State(daemon): State<Shared>, headers: http::HeaderMap, body: B
     let rule = rule.and_then(|body: Bytes| {
         serde_json::from_slice::<RuleText>(&body).map_err(|error| format!("no fault rule: {error}"))
     });
-    let armed = rule.and_then(|rule| faults::arm(daemon.directory(), vec![rule]));
-    answer(armed.map(|rules| json!({ "rules": rules })))
+    let armed = match rule {
+        Ok(rule) => faults::arm(daemon.directory(), vec![rule]).await,
+        Err(reason) => Err(reason),
+    };
+    answer(&daemon, armed.map(|rules| json!({ "rules": rules })))
 }
 
 /// `DELETE /faults`: disarms all.
 pub async fn clear(State(daemon): State<Shared>) -> Response {
-    answer(faults::clear(daemon.directory()).map(|count| json!({ "cleared": count })))
+    answer(&daemon, faults::clear(daemon.directory()).await.map(|count| json!({ "cleared": count })))
 }
 
-fn answer(result: Result<serde_json::Value, String>) -> Response {
+fn answer(daemon: &Shared, result: Result<serde_json::Value, String>) -> Response {
+    let (status, kind) = match daemon.directory().injector {
+        Some(_) => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+        None => (StatusCode::NOT_FOUND, "not_found_error"),
+    };
     match result {
         Ok(value) => respond::json(&value),
-        Err(reason) => {
-            respond::failure(&RequestId::new(), StatusCode::BAD_REQUEST, "invalid_request_error", &reason)
-        }
+        Err(reason) => respond::failure(&RequestId::new(), status, kind, &reason),
     }
 }

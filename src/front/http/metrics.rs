@@ -36,6 +36,12 @@ fn daemon(page: &mut Page, status: &Status) {
     for (name, kind, help, value) in [
         ("cproxy_uptime_seconds", "gauge", "Since the start.", status.uptime_s),
         ("cproxy_open_requests", "gauge", "Requests in progress.", status.open_requests),
+        (
+            "cproxy_tasks",
+            "gauge",
+            "Tasks of the runtime: connections, requests, actors and what they own.",
+            tokio::runtime::Handle::try_current().map_or(0, |it| it.metrics().num_alive_tasks() as u64),
+        ),
         ("cproxy_config_generation", "gauge", "Configs that were taken up.", status.config.generation),
         (
             "cproxy_config_refused",

@@ -226,6 +226,15 @@ impl Keys {
         keys.map(|key| KeyView { name: Arc::clone(&key.name), state: key.state(now) }).collect()
     }
 
+    pub(super) fn learned(&self, now: Instant) -> Vec<(Arc<str>, &'static str, f64, f64)> {
+        let all = self.pool.iter().flat_map(|key| {
+            key.learned
+                .named()
+                .map(|(name, bucket)| (Arc::clone(&key.name), name, bucket.level(now), bucket.size(now)))
+        });
+        all.filter(|(.., size)| size.is_finite()).collect()
+    }
+
     /// Whether the provider refused every key, so that none is merely cooling down.
     pub(super) fn all_refused(&self, now: Instant) -> bool {
         self.pool.iter().all(|key| key.out.is_some_and(|(_, until)| now < until))
@@ -308,9 +317,18 @@ impl LearnedBuckets {
     /// From when on one request may go. Tokens are not compared with what one needs, only with nothing: what
     /// the upstream counts and what we estimate differ.
     fn ready_at(&self, now: Instant) -> Option<Instant> {
-        [&self.requests_minute, &self.requests_day, &self.tokens_minute, &self.tokens_day]
+        self.named()
             .into_iter()
-            .try_fold(now, |latest, bucket| bucket.ready_at(now, 1).map(|ready| latest.max(ready)))
+            .try_fold(now, |latest, (_, bucket)| bucket.ready_at(now, 1).map(|ready| latest.max(ready)))
+    }
+
+    fn named(&self) -> [(&'static str, &Bucket); 4] {
+        [
+            ("requests/min", &self.requests_minute),
+            ("tokens/min", &self.tokens_minute),
+            ("requests/day", &self.requests_day),
+            ("tokens/day", &self.tokens_day),
+        ]
     }
 
     fn reserve(&mut self, tokens: u64, now: Instant) {
