@@ -25,6 +25,8 @@ pub mod exchange;
 pub mod faults;
 pub mod front;
 pub mod ledger;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod routing;
 pub mod runtime;
 pub mod simulator;

@@ -4,24 +4,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::print_stdout)] // what a run did is its result
 
+#[path = "kill/campaign.rs"]
+mod campaign;
 #[path = "support/bench.rs"]
 #[allow(dead_code)]
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cproxy::drill::{Answered, Bench, Front, Where};
-use cproxy::faults::invariants::{End, always as holds_always};
-use cproxy::runtime::Random;
+use cproxy::drill::{Answered, Front, Where};
+use cproxy::faults::invariants::End;
 use cproxy::simulator::Script;
 use cproxy::simulator::script::{Answer, Trouble};
-use support::{TEXT, TWO, always, config, daemon, first, paced};
+use support::{TEXT, TWO, always, daemon, first, paced};
 
 /// Every actor whose death must not be noticed. The root's death is the daemon's.
-const ACTORS: [&str; 7] = [
+const ACTORS: [&str; 9] = [
     "root/config",
+    "root/ledger",
+    "root/faults",
     "root/providers",
     "root/providers/a",
     "root/providers/b",
@@ -29,6 +31,9 @@ const ACTORS: [&str; 7] = [
     "root/mcp",
     "root/http",
 ];
+
+/// With it, all of them are there.
+const FAULTS: &str = "[faults]\nenabled = true\n";
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -55,7 +60,7 @@ const PHASES: [Phase; 6] = [
 /// Runs one request, and kills the actor at the phase.
 async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
     // One place: a second request waits in admission until the first is through.
-    let text = TWO.replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 1 }");
+    let text = TWO.replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 1 }") + FAULTS;
     let pace = match phase {
         Phase::BeforeHeaders => paced(120, 0, 0),
         Phase::BeforeFirstOutput => paced(0, 120, 0),
@@ -152,6 +157,8 @@ macro_rules! each_actor {
 
 each_actor! {
     nobody_notices_the_death_of_config: "root/config";
+    nobody_notices_the_death_of_the_ledger: "root/ledger";
+    nobody_notices_the_death_of_the_faults_actor: "root/faults";
     nobody_notices_the_death_of_the_providers_supervisor: "root/providers";
     nobody_notices_the_death_of_the_provider_that_serves: "root/providers/a";
     nobody_notices_the_death_of_another_provider: "root/providers/b";
@@ -162,7 +169,7 @@ each_actor! {
 
 #[tokio::test]
 async fn the_actors_of_the_tests_are_those_of_the_tree() {
-    let bench = daemon(TWO, Where::Sockets, |_| Script::default()).await;
+    let bench = daemon(&format!("{TWO}{FAULTS}"), Where::Sockets, |_| Script::default()).await;
     let places = bench.directory().places();
     let mut paths: Vec<String> = places.iter().map(|place| place.vitals().path().to_string()).collect();
     paths.retain(|path| path != "root");
@@ -306,103 +313,4 @@ async fn when_the_root_bears_no_more_the_daemon_ends_with_the_reason() {
         () = killer => {}
         () = tokio::time::sleep(Duration::from_secs(60)) => panic!("the root bears all"),
     }
-}
-
-/// Requests of all kinds while actors die and upstreams fail at random. In CI a short one; the whole campaign is
-/// `CPROXY_CAMPAIGN=100000 cargo test --release --test kill campaign -- --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_campaign_of_random_deaths_and_faults_leaves_nobody_unanswered() {
-    let requests: usize =
-        std::env::var("CPROXY_CAMPAIGN").ok().and_then(|count| count.parse().ok()).unwrap_or(1500);
-    let seed: u64 = std::env::var("CPROXY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let text = format!(
-        "{TWO}\ndeadline = \"5s\"\nmax_wait = \"1s\"\n[faults]\nenabled = true\nseed = {seed}\n"
-    )
-    .replace("priority = 1", "priority = 1\nlimits = { max_concurrent = 40 }\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }")
-    .replace("priority = 2", "priority = 2\ntimeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }");
-    let bench =
-        Arc::new(Bench::start(config(&text), Where::Sockets, |_| always(paced(0, 1, 1))).await.unwrap());
-    let mut rules = Vec::new();
-    for (fault, more) in [
-        ("refuse", ""),
-        ("reset", ""),
-        ("reset", ",\"after_events\":4"),
-        ("status", ",\"status\":529"),
-        ("status", ",\"status\":429,\"headers\":{\"retry-after\":\"0\"}"),
-        ("status", ",\"status\":500"),
-        ("cut", ",\"after_events\":5"),
-        ("corrupt", ",\"after_events\":4"),
-        ("stall-in-stream", ",\"after_events\":4"),
-        ("split", ""),
-    ] {
-        let rule = format!("{{\"fault\":\"{fault}\",\"probability\":0.01{more}}}");
-        rules.push(serde_json::from_str(&rule).unwrap());
-    }
-    for (fault, target, probability) in
-        [("panic", "a", 0.002), ("kill", "b", 0.002), ("drop-reply", "*", 0.002), ("panic", "router", 0.1)]
-    {
-        let rule = format!(
-            "{{\"fault\":\"{fault}\",\"target\":\"{target}\",\"probability\":{probability},\"message\":\"*\"}}"
-        );
-        rules.push(serde_json::from_str(&rule).unwrap());
-    }
-    cproxy::actors::faults::arm(bench.directory(), rules).unwrap();
-
-    let over = Arc::new(AtomicBool::new(false));
-    let killer = tokio::spawn({
-        let (bench, over, random) = (bench.clone(), over.clone(), Random::seeded(seed));
-        async move {
-            let mut kills = 0u64;
-            while !over.load(Ordering::Relaxed) {
-                let actor = ACTORS[usize::try_from(random.draw() % 7).unwrap()];
-                // The root bears ten deaths in thirty seconds of each of its children.
-                kills += u64::from(bench.kill(actor).await);
-                tokio::time::sleep(Duration::from_millis(400 + random.draw() % 400)).await;
-            }
-            kills
-        }
-    });
-    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let callers = (0..24).map(|caller: usize| {
-        let (bench, next) = (bench.clone(), next.clone());
-        tokio::spawn(async move {
-            let (mut well, mut failed, mut wrong) = (0u64, 0u64, Vec::new());
-            while next.fetch_add(1, Ordering::Relaxed) < requests {
-                let front = match caller % 8 {
-                    0 => Front::Mcp,
-                    n if n % 2 == 0 => Front::Whole,
-                    _ => Front::Streamed,
-                };
-                let answered = bench.ask(front, "m", "hello").await;
-                match &answered.end {
-                    Ok(End::Well(text)) if text == TEXT => well += 1,
-                    Ok(End::Error(..)) => failed += 1,
-                    other => wrong.push(format!("{front:?}: {other:?}")),
-                }
-                wrong.extend(holds_always(bench.directory()));
-            }
-            (well, failed, wrong)
-        })
-    });
-    let (mut well, mut failed, mut wrong) = (0, 0, Vec::new());
-    for caller in callers.collect::<Vec<_>>() {
-        let (more, less, bad) = caller.await.unwrap();
-        well += more;
-        failed += less;
-        wrong.extend(bad);
-    }
-    over.store(true, Ordering::Relaxed);
-    let kills = killer.await.unwrap();
-    let injected = bench.directory().faults.as_ref().unwrap().fired();
-    println!(
-        "seed {seed}: {requests} requests, {well} whole, {failed} told of an error, {kills} kills, {injected} faults"
-    );
-    cproxy::actors::faults::clear(bench.directory()).unwrap();
-    assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");
-    assert_eq!(usize::try_from(well + failed).unwrap(), requests);
-    // How many depends on the machine: deaths that fall together put a provider into quarantine, and faults that do
-    // open both breakers. That all were answered, once, is what is held here.
-    assert!(well > 0, "seed {seed}: {well} whole, {failed} failed");
-    assert_eq!(bench.rest(SOON).await, Vec::<String>::new(), "seed {seed}");
-    assert_eq!(bench.recover(Duration::from_secs(40)).await, Vec::<String>::new(), "seed {seed}");
 }

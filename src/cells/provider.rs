@@ -80,7 +80,10 @@ pub enum Admitted {
 impl ProviderCell {
     /// The cell of a new provider.
     pub fn new(setup: Setup, now: Instant) -> ProviderCell {
-        let admission = Admission::new(setup.config.limits, &setup.key_names(), now);
+        let limits = setup.config.limits;
+        #[cfg(feature = "mutants")]
+        let limits = crate::mutants::limits(limits);
+        let admission = Admission::new(limits, &setup.key_names(), now);
         ProviderCell {
             admission: Mutex::new(admission),
             setup: ArcSwap::from_pointee(setup),
@@ -126,6 +129,14 @@ impl ProviderCell {
 
     /// A new incarnation of the actor begins.
     pub fn restarted(&self) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is(crate::mutants::Mutant::BucketsRefilled) {
+            let setup = self.setup();
+            let now = crate::runtime::clock::now();
+            *self.admission() = Admission::new(setup.config.limits, &setup.key_names(), now);
+        } else if crate::mutants::is(crate::mutants::Mutant::LeasesByMessage) {
+            lock(&self.returned).clear();
+        }
         self.admission().restarted();
         self.waiting.store(0, Ordering::Release);
     }
@@ -252,6 +263,13 @@ impl ProviderCell {
     /// Open leases.
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Places that admission holds taken, but for those of leases that have come back and are not settled yet. While
+    /// nothing is in progress it is none.
+    pub fn held(&self) -> u32 {
+        let returned = u32::try_from(lock(&self.returned).len()).unwrap_or(u32::MAX);
+        self.admission().open().saturating_sub(returned)
     }
 
     /// Callers that wait for one.

@@ -1,8 +1,8 @@
 //! A whole daemon in this process with a simulator in the place of each provider, and a caller of both fronts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -54,6 +54,8 @@ pub struct Bench {
     _servers: Vec<simulator::Running>,
     caller: Caller,
     ids: AtomicU64,
+    /// MCP sessions that are open and not in use.
+    sessions: Mutex<Vec<String>>,
 }
 
 /// How the bench's own caller reaches the daemon.
@@ -88,6 +90,7 @@ pub struct Begun {
     bytes: BytesMut,
     began: Instant,
     first: Option<Duration>,
+    session: Option<String>,
 }
 
 enum Incoming {
@@ -143,9 +146,9 @@ impl Bench {
             provider.auth = crate::config::Auth::Key;
             let keys = match loaded.keys.get(id) {
                 Some(keys) if !keys.pool().is_empty() => {
-                    keys.pool().iter().map(|key| Key::new(key.name().clone(), "simulated")).collect()
+                    keys.pool().iter().map(|key| Key::new(key.name().clone(), key_of(id))).collect()
                 }
-                _ if provider.kind.needs_key() => vec![Key::new("simulated", "simulated")],
+                _ if provider.kind.needs_key() => vec![Key::new("simulated", key_of(id))],
                 _ => Vec::new(),
             };
             loaded.keys.insert(id.clone(), Keys::Pool(keys));
@@ -177,12 +180,14 @@ impl Bench {
         let caller = match wiring {
             Where::Memory => Caller::Memory(running.routes().clone()),
             Where::Sockets => {
-                let client = reqwest::Client::builder().no_proxy().build();
+                let client =
+                    reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).build();
                 let client = client.map_err(|error| format!("no HTTP client: {error}"))?;
                 Caller::Sockets(client, running.daemon().status().address)
             }
         };
-        Ok(Bench { running, simulators, _servers: servers, caller, ids: AtomicU64::new(0) })
+        let (ids, sessions) = (AtomicU64::new(0), Mutex::default());
+        Ok(Bench { running, simulators, _servers: servers, caller, ids, sessions })
     }
 
     /// The daemon's directory.
@@ -217,11 +222,9 @@ impl Bench {
     pub async fn begin(&self, front: Front, model: &str, question: &str) -> Result<Begun, String> {
         let began = clock::now();
         let (path, body) = match front {
-            Front::Whole | Front::Streamed => (
-                "/v1/messages",
-                json!({ "model": model, "max_tokens": 1024, "stream": front == Front::Streamed,
-                    "messages": [{ "role": "user", "content": question }] }),
-            ),
+            Front::Whole | Front::Streamed => {
+                ("/v1/messages", message(model, question, front == Front::Streamed))
+            }
             Front::Mcp => {
                 let id = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
                 let arguments = json!({ "messages": question, "model": model, "stream": false });
@@ -246,7 +249,12 @@ impl Bench {
     pub async fn ask(&self, front: Front, model: &str, question: &str) -> Answered {
         let began = clock::now();
         match self.begin(front, model, question).await {
-            Ok(begun) => begun.finish().await,
+            Ok(mut begun) => {
+                let session = begun.session.take();
+                let answered = begun.finish().await;
+                lock(&self.sessions).extend(session.filter(|_| answered.end.is_ok()));
+                answered
+            }
             Err(reason) => Answered {
                 status: 0,
                 headers: HeaderMap::new(),
@@ -289,11 +297,26 @@ impl Bench {
             bytes,
             began,
             first: None,
+            session: None,
         })
     }
 
-    /// Opens a session at the MCP front.
+    /// Closes the MCP sessions that are open. Idle connections close by themselves, after two seconds.
+    pub async fn hang_up(&self) {
+        let sessions = std::mem::take(&mut *lock(&self.sessions));
+        let Caller::Sockets(client, url) = &self.caller else { return };
+        for session in sessions {
+            let closed = client.delete(format!("{url}/mcp")).header("mcp-session-id", session).send();
+            let _ = closed.await; // seen in what is left open
+        }
+    }
+
+    /// An open session at the MCP front, or a new one.
     async fn mcp_session(&self) -> Result<String, String> {
+        let open = lock(&self.sessions).pop();
+        if let Some(session) = open {
+            return Ok(session);
+        }
         let mut answer = self.post(Front::Mcp, clock::now(), "/mcp", hello(), None).await?;
         let session = answer.header("mcp-session-id").ok_or("the MCP front gave no session")?;
         while answer.next().await?.is_some() {}
@@ -311,6 +334,7 @@ impl Bench {
         body: Value,
         session: Option<String>,
     ) -> Result<Begun, String> {
+        let kept = session.clone();
         let mut headers = HeaderMap::new();
         let mut put = |name: &'static str, value: &str| {
             if let Ok(value) = value.parse() {
@@ -346,7 +370,7 @@ impl Bench {
             }
         };
         let (bytes, status) = (BytesMut::new(), status.as_u16());
-        Ok(Begun { front, status, headers, body, bytes, began, first: None })
+        Ok(Begun { front, status, headers, body, bytes, began, first: None, session: kept })
     }
 
     /// Waits until nothing is in progress; what is still wrong after `limit`, in words.
@@ -494,6 +518,22 @@ impl Lines {
         }
         Ok(None)
     }
+}
+
+/// What is held is a list of names, whole at any moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The key that the provider has on a bench: each another, so that one can be told from the other.
+pub fn key_of(provider: &ProviderId) -> String {
+    format!("simulated-key-of-{provider}")
+}
+
+/// The body of a request to the Messages front.
+pub fn message(model: &str, question: &str, stream: bool) -> Value {
+    json!({ "model": model, "max_tokens": 1024, "stream": stream,
+        "messages": [{ "role": "user", "content": question }] })
 }
 
 /// The handshake of an MCP client.

@@ -147,6 +147,8 @@ impl<'a> Course<'a> {
                 patience: self.deadline.saturating_duration_since(clock::now()),
             };
             let next = step(&fault, &situation);
+            #[cfg(feature = "mutants")]
+            let next = if crate::mutants::is(crate::mutants::Mutant::NoFailover) { Step::Stop } else { next };
             self.settlement.faulted(candidate, lease, &fault);
             if let Some(mend) = mend.filter(|_| mends < MENDS) {
                 self.settlement.healed(mend.as_str());

@@ -60,7 +60,10 @@ pub fn outgoing(
     let target = || translation_target(request, candidate, plan, setup, learned);
     let (path, body, reading) = match candidate.dialect {
         same if same == request.dialect => {
-            (path(same), pass_through(request, candidate), Reading::Same(setup.variant))
+            let body = pass_through(request, candidate);
+            #[cfg(feature = "mutants")]
+            let body = crate::mutants::passed_through(body);
+            (path(same), body, Reading::Same(setup.variant))
         }
         Dialect::Anthropic => {
             let body = caller::messages(request, candidate, setup)?.into_owned();

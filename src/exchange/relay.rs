@@ -121,6 +121,8 @@ impl Relay {
         let ending = match result {
             Ok(()) => {
                 upstream::read_out(std::mem::take(&mut self.body));
+                #[cfg(feature = "mutants")]
+                crate::mutants::ended_well(&mut self.ready);
                 Ending::Well(report)
             }
             Err(fault) => {
@@ -129,6 +131,8 @@ impl Relay {
                     .fail(&fault)
                     .unwrap_or_else(|| caller::error_event(self.request.dialect, &fault, &self.request.id.0));
                 self.ready.insert(0, error);
+                #[cfg(feature = "mutants")]
+                crate::mutants::broke_off(&mut self.ready);
                 Ending::Broken(report, fault)
             }
         };
@@ -233,6 +237,10 @@ impl Stream for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        #[cfg(feature = "mutants")]
+        if crate::mutants::is(crate::mutants::Mutant::CallerNotMissed) {
+            std::mem::forget(self.settle.take());
+        }
         if let Some(settle) = self.settle.take() {
             settle(Ending::Left(self.pipe.report()));
         }

@@ -3,10 +3,14 @@
 //!
 //! A check gives back what is wrong, in words; nothing here panics.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::actors::Directory;
+use crate::config::ProviderId;
 use crate::runtime::State;
+use crate::simulator::Recorded;
 
 /// How an answer in the Messages dialect ended, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +120,49 @@ pub fn always(directory: &Directory) -> Vec<String> {
     wrong
 }
 
+/// What must hold of the credentials that an upstream saw (promise 8): its own key, and no other's.
+pub fn keys(provider: &ProviderId, own: &str, all: &[String], requests: &[Recorded]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for request in requests {
+        if !request.has_key(own) {
+            wrong.push(format!("{provider}: request {} came without its key", request.number));
+        }
+        let values = request.headers.values().map(http::HeaderValue::as_bytes);
+        for text in values.chain([&*request.body]) {
+            let foreign = all.iter().filter(|key| *key != own);
+            let seen = foreign.filter(|key| memchr::memmem::find(text, key.as_bytes()).is_some());
+            wrong.extend(seen.map(|key| format!("{provider}: request {} carries {key}", request.number)));
+        }
+    }
+    wrong
+}
+
+/// What must hold of the moments at which an upstream was asked, in order (promise 5): never more than a bucket of
+/// `per_minute` gives, whoever died meanwhile. `late` is the longest time from admission to the upstream.
+pub fn rate(provider: &ProviderId, per_minute: u32, late: Duration, times: &[Instant]) -> Option<String> {
+    let size = f64::from(per_minute);
+    let room = size + size / 60.0 * late.as_secs_f64() + 1.0;
+    let mut level = room;
+    let mut before = *times.first()?;
+    for (n, time) in times.iter().enumerate() {
+        level = (level + size / 60.0 * time.saturating_duration_since(before).as_secs_f64()).min(room) - 1.0;
+        before = *time;
+        if level < 0.0 {
+            return Some(format!("{provider}: request {n} is more than {per_minute} a minute allow"));
+        }
+    }
+    None
+}
+
+/// What must hold of a body that an upstream of the caller's own dialect saw (promise 4): the bytes that were sent, but
+/// for the model's name.
+pub fn bytes(provider: &ProviderId, sent: &[u8], seen: &[u8]) -> Option<String> {
+    (sent != seen).then(|| {
+        let (sent, seen) = (String::from_utf8_lossy(sent), String::from_utf8_lossy(seen));
+        format!("{provider}: other bytes than the caller's: {seen} in place of {sent}")
+    })
+}
+
 /// What must hold when nothing is in progress: promises 1, 5 and 9 leave nothing behind.
 pub fn at_rest(directory: &Directory) -> Vec<String> {
     let mut wrong = always(directory);
@@ -125,6 +172,9 @@ pub fn at_rest(directory: &Directory) -> Vec<String> {
     for (id, entry) in directory.entries.load().iter() {
         if entry.cell.open() != 0 {
             wrong.push(format!("{id}: {} leases leaked", entry.cell.open()));
+        }
+        if entry.cell.held() != 0 {
+            wrong.push(format!("{id}: {} places are taken for ever", entry.cell.held()));
         }
     }
     wrong
@@ -173,6 +223,60 @@ mod tests {
         assert!(streamed(200, format!("{start}{GOOD}").as_bytes()).is_err());
         let silent = GOOD.replace("end_turn", "").replace("\"stop_reason\":\"\"", "\"stop_reason\":null");
         assert!(streamed(200, silent.as_bytes()).is_err());
+    }
+
+    fn recorded(key: &str, body: &'static str) -> Recorded {
+        let mut headers = http::HeaderMap::new();
+        if let Ok(key) = key.parse() {
+            headers.insert("x-api-key", key);
+        }
+        Recorded {
+            number: 1,
+            method: http::Method::POST,
+            path: "/v1/messages".into(),
+            query: None,
+            headers,
+            body: body.into(),
+            dialect: None,
+            model: String::new(),
+            rule: None,
+            at: tokio::time::Instant::now(),
+            status: None,
+            events: 0,
+            outputs: 0,
+            ended: crate::simulator::Ended::Open,
+        }
+    }
+
+    #[test]
+    fn a_key_at_the_wrong_place_is_seen_wherever_it_stands() {
+        let (a, all) = (ProviderId::from("a"), ["key-a".to_owned(), "key-b".to_owned()]);
+        let of = |request| keys(&a, "key-a", &all, &[request]).len();
+        assert_eq!(of(recorded("key-a", "{}")), 0);
+        assert_eq!(of(recorded("key-a", "{\"x\":\"key-b\"}")), 1);
+        assert_eq!(of(recorded("key-b", "{}")), 2, "its own is missing, and another's is there");
+    }
+
+    #[test]
+    fn more_than_the_rate_is_seen_and_the_rate_itself_is_not() {
+        let (a, start) = (ProviderId::from("a"), crate::runtime::clock::now());
+        let times = |burst: u32, then: u32| -> Vec<Instant> {
+            let rest = (1..=then).map(|n| start + Duration::from_secs(n.into()));
+            (0..burst).map(|_| start).chain(rest).collect()
+        };
+        let of = |times: Vec<Instant>| rate(&a, 60, Duration::ZERO, &times);
+        assert_eq!(of(times(60, 600)), None);
+        assert!(of(times(62, 0)).is_some(), "a burst that is too large");
+        let mut twice = times(60, 10);
+        twice.extend((0..60).map(|_| start + Duration::from_secs(10)));
+        assert!(of(twice).is_some(), "a bucket that was filled again");
+    }
+
+    #[test]
+    fn other_bytes_are_seen() {
+        let a = ProviderId::from("a");
+        assert_eq!(bytes(&a, b"{\"a\": 1}", b"{\"a\": 1}"), None);
+        assert!(bytes(&a, b"{\"a\": 1}", b"{\"a\":1}").is_some());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -150,6 +150,16 @@ impl Process {
     /// Asks it to end, as a service manager would.
     pub fn terminate(&self) {
         signal("TERM", &self.child.id().to_string());
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it to read its config again.
+    pub fn hang_up(&self) {
+        signal("HUP", &self.child.id().to_string());
     }
 
     fn kill(&mut self) {
@@ -304,9 +314,27 @@ impl Daemon {
         }
     }
 
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Runs `cproxy` with these arguments and the daemon's config, as its user would.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(CPROXY);
+        command.args(arguments).arg("--config").arg(&self.config).env_clear().env("HOME", self.folder());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.folder());
+        command.output().unwrap()
+    }
+
     /// Stops it, and waits for its end.
     pub fn stop(self) -> Ended {
         self.process.terminate();
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub fn ended(self) -> Ended {
         self.process.finish(Duration::from_secs(20))
     }
 }

@@ -1,0 +1,53 @@
+//! The harness can fail: for each promise a deliberate mistake in the code (`src/mutants.rs`), which the simulation or the
+//! drill must catch.
+//!
+//!     cargo test --features mutants --test mutants -- --nocapture
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+#[path = "support/simulation.rs"]
+mod simulation;
+#[path = "support/bench.rs"]
+#[allow(dead_code)]
+mod support;
+
+use cproxy::drill::{self, Order};
+use cproxy::mutants::{ALL, Mutant, switch};
+use simulation::{Shape, quiet, run};
+
+const SHAPE: Shape = Shape { requests: 400, every: 60, deaths: 1000, storms: 1 };
+
+/// Seeds that are tried before a mistake counts as unseen.
+const SEEDS: u64 = 12;
+
+/// What the simulation or the drill complains of, if they do.
+fn caught() -> Option<String> {
+    let seen = (1..=SEEDS).find_map(|seed| {
+        let wrong = run(seed, SHAPE).wrong;
+        wrong.first().map(|first| format!("seed {seed} of the simulation: {first}"))
+    });
+    seen.or_else(|| {
+        let order = Order { only: vec!["S04".into()], ..Order::default() };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let card = runtime.block_on(drill::run(support::config(support::TWO), &order)).unwrap();
+        let wrong = card.scenarios.into_iter().flat_map(|score| score.violations).next();
+        wrong.map(|first| format!("the drill: {first}"))
+    })
+}
+
+#[test]
+fn each_mistake_is_caught_and_without_one_there_is_no_complaint() {
+    quiet();
+    assert_eq!(caught(), None, "without a mistake");
+    let mut unseen = Vec::new();
+    for mutant in ALL {
+        switch(Some(mutant));
+        match caught() {
+            Some(complaint) => println!("{mutant:?} is caught by {complaint:.200}"),
+            None => unseen.push(mutant),
+        }
+        switch(None);
+    }
+    assert_eq!(unseen, Vec::<Mutant>::new(), "mistakes that nobody sees");
+}
