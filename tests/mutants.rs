@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "support/simulation.rs"]
+#[allow(dead_code)]
 mod simulation;
 #[path = "support/bench.rs"]
 #[allow(dead_code)]

@@ -14,7 +14,7 @@ use cproxy::drill::{Bench, Front, Where};
 use cproxy::faults::RuleText;
 use cproxy::faults::invariants::{self, End};
 use cproxy::routing::admission::Ask;
-use cproxy::runtime::{Place, Random, State, ask_again, clock};
+use cproxy::runtime::{Random, State, ask_again, clock};
 use cproxy::simulator::script::{Answer, Chunks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -59,23 +59,40 @@ fn rules() -> Vec<RuleText> {
     all.map(|rule| serde_json::from_str(&format!("{{{rule}}}")).unwrap()).collect()
 }
 
-/// Waits until whoever lives at `path` answers something.
-async fn next_answer(bench: &Bench, path: &str, incarnation: u64) -> Result<(), String> {
-    let directory = bench.directory();
+/// Who answers for the actor at `path`: the supervisor has no answers of its own, it is back when its children answer.
+fn answering(path: &str) -> &str {
+    if path == "root/providers" { "root/providers/a" } else { path }
+}
+
+/// Waits until an incarnation after `dead` of whoever answers for `path` has answered something.
+async fn next_answer(bench: &Bench, path: &str, dead: u64) -> Result<(), String> {
     let until = clock::now() + BACK;
-    let said = |error| format!("{path}: {error}");
-    match path {
-        "root/config" => {
-            ask_again(&directory.config, until, ConfigMessage::Validate).await.map(drop).map_err(said)
+    let place = bench.place(answering(path)).unwrap();
+    loop {
+        let answered = answer(bench, answering(path), until).await;
+        if place.vitals().incarnation() > dead && place.vitals().state() == State::Running {
+            answered?;
+            return Ok(());
         }
-        "root/ledger" => ask_again(&directory.ledger, until, LedgerMessage::Flush).await.map_err(said),
-        "root/faults" => ask_again(&directory.faults, until, |reply| FaultsMessage::Arm(Vec::new(), reply))
-            .await
-            .map(drop)
-            .map_err(said),
-        // The supervisor has no answers of its own: it is back when its children answer.
-        "root/providers" | "root/providers/a" | "root/providers/b" => {
-            let name = path.strip_prefix("root/providers/").unwrap_or("a");
+        if clock::now() > until {
+            return Err(format!("{path} does not come back"));
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Has whoever lives at `path` answer something, if it answers anything.
+async fn answer(bench: &Bench, path: &str, until: Instant) -> Result<(), String> {
+    let directory = bench.directory();
+    let asked = match path {
+        "root/config" => ask_again(&directory.config, until, ConfigMessage::Validate).await.map(drop),
+        "root/ledger" => ask_again(&directory.ledger, until, LedgerMessage::Flush).await,
+        "root/faults" => {
+            let nothing = |reply| FaultsMessage::Arm(Vec::new(), reply);
+            ask_again(&directory.faults, until, nothing).await.map(drop)
+        }
+        "root/providers/a" | "root/providers/b" => {
+            let name = path.strip_prefix("root/providers/").unwrap();
             let entry = directory.entries.load().get(name).unwrap().clone();
             let question = || Ask {
                 model: "probe".into(),
@@ -85,10 +102,8 @@ async fn next_answer(bench: &Bench, path: &str, incarnation: u64) -> Result<(), 
                 tried: Vec::new(),
                 deadline: clock::now(),
             };
-            ask_again(&entry.slot, until, |reply| ProviderMessage::Admit(question(), reply))
-                .await
-                .map(drop)
-                .map_err(said)
+            let admit = |reply| ProviderMessage::Admit(question(), reply);
+            ask_again(&entry.slot, until, admit).await.map(drop)
         }
         "root/http" => {
             let address = directory.listener.address().unwrap();
@@ -99,21 +114,14 @@ async fn next_answer(bench: &Bench, path: &str, incarnation: u64) -> Result<(), 
                     .await?;
                 stream.read(&mut [0; 64]).await
             };
-            let read = tokio::time::timeout(BACK, ask).await.map_err(|late| format!("{path}: {late}"))?;
-            read.map(drop).map_err(|error| format!("{path}: {error}"))
+            return match tokio::time::timeout_at(until.into(), ask).await {
+                Ok(read) => read.map(drop).map_err(|error| format!("{path}: {error}")),
+                Err(late) => Err(format!("{path}: {late}")),
+            };
         }
-        // What these do is seen when they start.
-        _ => {
-            let place = bench.place(path).unwrap();
-            while place.vitals().incarnation() <= incarnation || place.vitals().state() != State::Running {
-                if clock::now() > until {
-                    return Err(format!("{path} does not come back"));
-                }
-                tokio::task::yield_now().await;
-            }
-            Ok(())
-        }
-    }
+        _ => Ok(()), // what the router and the MCP front do first, they do when they start
+    };
+    asked.map_err(|error| format!("{path}: {error}"))
 }
 
 fn quarantined(bench: &Bench) -> bool {
@@ -138,13 +146,13 @@ async fn kill(
         let (most, period) = if actor.starts_with("root/providers/") { (3, 10) } else { (7, 30) };
         recent.retain(|death| clock::now() - *death < Duration::from_secs(period));
         let place = bench.place(actor).unwrap();
-        let incarnation = place.vitals().incarnation();
+        let dead = bench.place(answering(actor)).unwrap().vitals().incarnation();
         if recent.len() >= most || place.vitals().state() != State::Running || !place.kill() {
             continue;
         }
         let killed = clock::now();
         recent.push_back(killed);
-        match next_answer(&bench, actor, incarnation).await {
+        match next_answer(&bench, actor, dead).await {
             Ok(()) => {
                 let away = (clock::now() - killed).saturating_sub(place.vitals().away());
                 deaths.entry(actor).or_default().push(away);
@@ -213,8 +221,8 @@ async fn campaign(requests: usize, pause: Duration) -> Duration {
     let answer = Answer { chunks: Chunks { tokens: 6, ..Chunks::default() }, ..paced(0, 0, 0) };
     let bench = Bench::start(config(&text), Where::Sockets, |_| always(answer.clone())).await.unwrap();
     let bench = Arc::new(bench);
-    for front in [Front::Mcp, Front::Whole, Front::Streamed] {
-        assert_eq!(bench.ask(front, "m", "hello").await.text(), Some(TEXT));
+    for (front, model) in [(Front::Mcp, "a/claude-x"), (Front::Whole, "b/gpt-x"), (Front::Streamed, "m")] {
+        assert_eq!(bench.ask(front, model, "hello").await.text(), Some(TEXT));
     }
     bench.hang_up().await;
     tokio::time::sleep(Duration::from_secs(5)).await;

@@ -2,13 +2,12 @@
 //! happens.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cproxy::actors::config::ConfigMessage;
 use cproxy::actors::faults;
-use cproxy::config::Loaded;
 use cproxy::drill::bench::{key_of, message};
 use cproxy::drill::{Bench, Front, Where};
 use cproxy::faults::RuleText;
@@ -147,11 +146,15 @@ pub fn run(seed: u64, shape: Shape) -> Outcome {
     runtime.block_on(simulate(seed, shape))
 }
 
-/// Panics that are part of a run need not be printed.
+/// Panics that nobody injected. They are contained like all others; a run complains of them.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Panics that are part of a run need not be printed; others are, and are noted.
 pub fn quiet() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !runtime::panic_text(info.payload()).ends_with("injected") {
+            PANICS.lock().unwrap().push(info.to_string());
             usual(info);
         }
     }));
@@ -171,15 +174,14 @@ async fn simulate(seed: u64, shape: Shape) -> Outcome {
         ),
     )
     .replace("priority = 2", &format!("priority = 2\nlimits = {{ max_concurrent = 12 }}\n{timeouts}"));
-    let loaded = config(&text);
     let answer = Answer { chunks: Chunks { tokens: 6, ..Chunks::default() }, ..paced(20, 30, 20) };
-    let bench = Bench::start(loaded.clone(), Where::Memory, |_| always(answer.clone())).await.unwrap();
+    let bench = Bench::start(config(&text), Where::Memory, |_| always(answer.clone())).await.unwrap();
     let bench = Arc::new(bench);
     faults::arm(bench.directory(), rules(&random)).await.unwrap();
     let (began, counts) = (clock::now(), Arc::<Counts>::default());
     let killer = tokio::spawn(kill(bench.clone(), Random::seeded(seed ^ 0xdead), shape, counts.clone()));
     let (told, mut complaints) = tokio::sync::mpsc::unbounded_channel();
-    let reloader = tokio::spawn(reload(bench.clone(), loaded, told));
+    let reloader = tokio::spawn(reload(bench.clone(), told));
 
     let mut outcome = Outcome { requests: shape.requests, ..Outcome::default() };
     let mut asked = VecDeque::new();
@@ -219,6 +221,7 @@ async fn simulate(seed: u64, shape: Shape) -> Outcome {
     }
     outcome.wrong.extend(bench.rest(Duration::from_secs(1)).await);
     outcome.wrong.extend(seen(&bench));
+    outcome.wrong.append(&mut PANICS.lock().unwrap());
     if let Some(bench) = Arc::into_inner(bench) {
         bench.stop().await;
     }
@@ -279,6 +282,10 @@ async fn one(bench: Arc<Bench>, n: u64, draw: u64) -> (Came, Vec<String>) {
     (came, invariants::always(bench.directory()))
 }
 
+fn is_quarantined(bench: &Bench, path: &str) -> bool {
+    bench.place(path).is_some_and(|place| place.vitals().state() == State::Quarantined)
+}
+
 /// Kills actors at random, and now and then a provider until it is quarantined.
 async fn kill(bench: Arc<Bench>, random: Random, shape: Shape, counts: Arc<Counts>) {
     let mut deaths: [VecDeque<Instant>; ACTORS.len()] = Default::default();
@@ -293,11 +300,13 @@ async fn kill(bench: Arc<Bench>, random: Random, shape: Shape, counts: Arc<Count
         let now = clock::now();
         if now >= storm_at && shape.storms > 0 {
             storm_at = now + Duration::from_millis(between);
-            let path = ["root/providers/a", "root/providers/b"][usize::from(random.draw().is_multiple_of(2))];
+            let mut paths = ["root/providers/a", "root/providers/b"];
+            paths.rotate_left(usize::from(random.draw().is_multiple_of(2)));
+            let Some(path) = paths.into_iter().find(|path| !is_quarantined(&bench, path)) else { continue };
             for _ in 0..80 {
                 count(bench.place(path));
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                if bench.place(path).is_some_and(|place| place.vitals().state() == State::Quarantined) {
+                if is_quarantined(&bench, path) {
                     counts.quarantines.fetch_add(1, Ordering::Relaxed);
                     break;
                 }
@@ -323,7 +332,8 @@ async fn kill(bench: Arc<Bench>, random: Random, shape: Shape, counts: Arc<Count
 }
 
 /// Reloads: now a config that changes nothing for the requests, but all for the reload, now a broken one.
-async fn reload(bench: Arc<Bench>, mut loaded: Loaded, wrong: tokio::sync::mpsc::UnboundedSender<String>) {
+async fn reload(bench: Arc<Bench>, wrong: tokio::sync::mpsc::UnboundedSender<String>) {
+    let mut loaded = bench.directory().config_cell.get().as_ref().clone();
     for turn in 0u64.. {
         tokio::time::sleep(Duration::from_millis(3137)).await;
         loaded.config.server.drain += Duration::from_secs(1);
