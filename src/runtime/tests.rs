@@ -352,7 +352,7 @@ fn stress(asks: u64) {
                         _ => drop(address.cast(Word::Fail)),
                     }
                 }
-                for _ in 0..random.draw() % 200 {
+                for _ in 0..random.draw() % 20 {
                     tokio::task::yield_now().await;
                 }
             }
