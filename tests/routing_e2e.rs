@@ -10,6 +10,8 @@ mod inside;
 mod cache;
 #[path = "routing_e2e/cancel.rs"]
 mod cancel;
+#[path = "routing_e2e/continuation.rs"]
+mod continuation;
 #[path = "routing_e2e/delivery.rs"]
 mod delivery;
 #[path = "routing_e2e/failover.rs"]

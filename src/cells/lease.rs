@@ -49,10 +49,18 @@ pub struct Outcome {
     pub learned: Option<Learned>,
 }
 
-/// A lease that came back, before the actor has settled it.
-pub(super) struct Return {
+/// What a lease has told, before the actor has taken it in.
+pub(super) struct Told {
     pub(super) lease: u64,
-    pub(super) outcome: Outcome,
+    pub(super) what: What,
+}
+
+/// What a lease tells.
+pub(super) enum What {
+    /// The attempt has given its first output.
+    Begun,
+    /// It came back.
+    Ended(Outcome),
 }
 
 // === impl Lease ===
@@ -96,6 +104,18 @@ impl Lease {
         self.outcome.ended = Ended::Abandoned;
     }
 
+    /// Whether the attempt is to show that the provider is back.
+    pub fn is_probe(&self) -> bool {
+        self.grant.probing
+    }
+
+    /// The attempt has given its first output.
+    pub fn begun(&self) {
+        if self.grant.probing {
+            self.cell.tell(Told { lease: self.grant.lease, what: What::Begun }, true);
+        }
+    }
+
     /// Returns the lease, and says how the attempt ended.
     pub fn settle(mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -106,7 +126,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // Who plans the next request must see at once that a probe came back, or that something failed.
         let urgent = self.grant.probing || matches!(self.outcome.ended, Ended::Failed { .. });
-        self.cell.take_back(Return { lease: self.grant.lease, outcome: self.outcome }, urgent);
+        self.cell.take_back(self.grant.lease, self.outcome, urgent);
     }
 }
 
@@ -129,13 +149,14 @@ impl Outcome {
 // === impl Refusal ===
 
 impl Refusal {
-    /// Whether it is worth coming back to: places and limits of ours come free.
+    /// Whether it is worth coming back to: places and limits of ours come free, and who has nobody else passes an
+    /// open breaker.
     pub fn passes_soon(&self) -> bool {
         let why = match self {
             Refusal::Denied(refusal) => refusal.why,
             _ => return false,
         };
-        matches!(why, RefusalKind::Full | RefusalKind::RateLimited)
+        matches!(why, RefusalKind::Full | RefusalKind::RateLimited | RefusalKind::BreakerOpen)
     }
 
     /// A closed vocabulary for metrics and the ledger; `Display` says it in words.

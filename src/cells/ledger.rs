@@ -358,7 +358,7 @@ impl Settings {
                 add(provider, model);
             }
         }
-        Settings { prices: Prices::builtin().clone(), models, timings: config.logging.performance }
+        Settings { prices: Prices::of_config(config), models, timings: config.logging.performance }
     }
 
     fn names(&self, provider: &str, model: &str) -> bool {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::lease::{Lease, Refusal, Return};
+use super::lease::{Lease, Outcome, Refusal, Told, What};
 use super::probe::Health;
 use super::upstream::Upstream;
 use crate::config::secret::Key;
@@ -43,7 +43,7 @@ pub struct ProviderCell {
     setup: ArcSwap<Setup>,
     admission: Mutex<Admission>,
     averages: Mutex<Averages>,
-    returned: Mutex<Vec<Return>>,
+    told: Mutex<Vec<Told>>,
     open: AtomicU32,
     waiting: AtomicU32,
     pub(super) attempts: AtomicU64,
@@ -88,7 +88,7 @@ impl ProviderCell {
             admission: Mutex::new(admission),
             setup: ArcSwap::from_pointee(setup),
             averages: Mutex::default(),
-            returned: Mutex::default(),
+            told: Mutex::default(),
             open: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             attempts: AtomicU64::new(0),
@@ -135,7 +135,7 @@ impl ProviderCell {
             let now = crate::runtime::clock::now();
             *self.admission() = Admission::new(setup.config.limits, &setup.key_names(), now);
         } else if crate::mutants::is(crate::mutants::Mutant::LeasesByMessage) {
-            lock(&self.returned).clear();
+            lock(&self.told).clear();
         }
         self.admission().restarted();
         self.waiting.store(0, Ordering::Release);
@@ -192,27 +192,44 @@ impl ProviderCell {
 
     /// A lease came back. The actor settles it at its next message, or at the bell if that is urgent or somebody
     /// waits.
-    pub(super) fn take_back(&self, returned: Return, urgent: bool) {
-        if matches!(returned.outcome.ended, Ended::Failed { .. }) {
+    pub(super) fn take_back(&self, lease: u64, outcome: Outcome, urgent: bool) {
+        if matches!(outcome.ended, Ended::Failed { .. }) {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
-        lock(&self.returned).push(returned);
         self.open.fetch_sub(1, Ordering::AcqRel);
-        if urgent || self.waiting.load(Ordering::Acquire) > 0 {
+        self.tell(
+            Told { lease, what: What::Ended(outcome) },
+            urgent || self.waiting.load(Ordering::Acquire) > 0,
+        );
+    }
+
+    /// A lease has news, for the actor's next message, or for the bell.
+    pub(super) fn tell(&self, told: Told, urgent: bool) {
+        lock(&self.told).push(told);
+        if urgent {
             self.bell.notify_one();
         }
     }
 
-    /// Settles the leases that have come back.
+    /// Takes in what the leases have told, and settles those that have come back.
     pub fn settle_returned(&self, now: Instant, draw: u64) {
-        let returned = std::mem::take(&mut *lock(&self.returned));
-        if returned.is_empty() {
+        let told = std::mem::take(&mut *lock(&self.told));
+        if told.is_empty() {
             return;
         }
         let setup = self.setup();
         let mut admission = self.admission();
         let mut averages = lock(&self.averages);
-        for Return { lease, outcome } in returned {
+        for Told { lease, what } in told {
+            let outcome = match what {
+                What::Ended(outcome) => outcome,
+                What::Begun => {
+                    if admission.begun(lease, now) {
+                        tracing::info!(provider = %setup.id, "breaker closed");
+                    }
+                    continue;
+                }
+            };
             match outcome.ended {
                 Ended::Well => averages.errors.observe(false, now),
                 Ended::Failed { .. } => averages.errors.observe(true, now),
@@ -268,7 +285,8 @@ impl ProviderCell {
     /// Places that admission holds taken, but for those of leases that have come back and are not settled yet. While
     /// nothing is in progress it is none.
     pub fn held(&self) -> u32 {
-        let returned = u32::try_from(lock(&self.returned).len()).unwrap_or(u32::MAX);
+        let back = lock(&self.told).iter().filter(|told| matches!(told.what, What::Ended(_))).count();
+        let returned = u32::try_from(back).unwrap_or(u32::MAX);
         self.admission().open().saturating_sub(returned)
     }
 

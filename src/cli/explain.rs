@@ -53,6 +53,9 @@ pub struct ExplainArgs {
     /// Of this subagent
     #[arg(long, value_name = "ID")]
     agent: Option<String>,
+    /// Of this program, as its user-agent names it; mcp for calls of MCP tools
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
     /// For this provider
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
@@ -131,6 +134,7 @@ fn by_config(
         provider: header("x-cproxy-provider").map(crate::config::ProviderId),
         session: header("x-claude-code-session-id").or_else(|| head.session.as_deref().map(Arc::from)),
         agent: header("x-claude-code-agent-id"),
+        client: header("user-agent"),
         headers: headers
             .iter()
             .map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str())))
@@ -219,6 +223,7 @@ fn headers(args: &ExplainArgs) -> Result<Vec<(String, String)>, String> {
     let flags = [
         ("x-claude-code-session-id", &args.session),
         ("x-claude-code-agent-id", &args.agent),
+        ("user-agent", &args.client),
         ("x-cproxy-provider", &args.provider),
     ];
     for (name, value) in flags {

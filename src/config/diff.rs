@@ -88,6 +88,7 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Changes {
         ("faults", a.faults != b.faults),
         ("ledger", a.ledger != b.ledger),
         ("budgets", a.budgets != b.budgets),
+        ("prices", a.prices != b.prices),
     ];
     let restart = [
         ("server.host", a.server.host != b.server.host),

@@ -152,6 +152,7 @@ fn read_config(document: &mut Document<'_>) -> Config {
         faults: section(document, "faults"),
         ledger: section(document, "ledger"),
         budgets: section(document, "budgets"),
+        prices: section(document, "prices"),
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// What may be spent.
     pub budgets: Budgets,
+    /// What models cost: by `model`, or by `provider/model` for that provider alone. Goes before the built-in list.
+    pub prices: BTreeMap<String, Price>,
 }
 
 /// `[server]`: where the daemon listens, and how much it takes in.
@@ -230,7 +232,8 @@ pub struct Timeouts {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect: Duration,
-    /// From sending the request to the first output of the model.
+    /// From sending the request to the first output of the model. For a caller who does not stream: to the whole
+    /// answer, less the time that writing it takes; counts only while another candidate stands free.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub first_byte: Duration,
@@ -288,7 +291,8 @@ pub struct Routing {
     pub retry_delay: Duration,
     /// Most candidates that one request may be sent to.
     pub max_hops: u32,
-    /// By when a request must have its first output, all attempts together.
+    /// By when a request must have its first output, all attempts together. For a caller who does not stream, the
+    /// time that writing the answer takes comes on top: 50 ms for each token of `max_tokens`.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub deadline: Duration,
@@ -315,6 +319,9 @@ pub enum AfterOutput {
     /// It ends with an error.
     #[default]
     Error,
+    /// Another candidate writes the rest, where there is only text so far. The caller's own client can't tell; the
+    /// log, the stream (a comment) and the ledger do.
+    Continue,
     /// It can't: the caller gets nothing but signs of life until the answer is whole, so that until then the next
     /// candidate can take over.
     Buffer,
@@ -391,6 +398,8 @@ pub struct Rule {
     pub session: Option<String>,
     /// Matches: a glob on the agent id.
     pub agent: Option<String>,
+    /// Matches: a glob on the caller's program, as its `user-agent` names it; `mcp` for calls of MCP tools.
+    pub client: Option<String>,
     /// Sets: the targets to try, in order (`provider/model`, or a provider alone).
     pub targets: Vec<String>,
     /// Sets: the reasoning effort.
@@ -525,6 +534,22 @@ pub struct Budget {
     /// Requests that could lead beyond this are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<f64>,
+}
+
+/// `[prices]`: what a model costs, in US dollars for a million tokens of each sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Input.
+    pub input: f64,
+    /// Output, reasoning included.
+    pub output: f64,
+    /// Input read from the prompt cache; as input where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read: Option<f64>,
+    /// Input written to the prompt cache; as input where not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write: Option<f64>,
 }
 
 /// A number of bytes, written as people do: `64MiB`, `512 KiB`, `1GB`.

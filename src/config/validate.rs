@@ -207,6 +207,23 @@ fn others(config: &Config, check: &mut Check<'_, '_>) {
             check.report(&path.key("warn"), "above stop: it would never warn before it stops");
         }
     }
+    for (name, price) in &config.prices {
+        let path = KeyPath::of(["prices"]).key(name);
+        let figures = [
+            ("input", Some(price.input)),
+            ("output", Some(price.output)),
+            ("cache_read", price.cache_read),
+            ("cache_write", price.cache_write),
+        ];
+        for (sort, dollars) in figures {
+            if dollars.is_some_and(|dollars| !(0.0..=1e6).contains(&dollars)) {
+                check.report(
+                    &path.key(sort),
+                    "must be a number of US dollars for a million tokens, from 0 on",
+                );
+            }
+        }
+    }
     if config.mcp.default_model.as_deref().is_some_and(|model| model.trim().is_empty()) {
         check.report(&KeyPath::of(["mcp", "default_model"]), "must not be empty; leave it out");
     }

@@ -1,5 +1,6 @@
 //! The score card of a drill.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -46,6 +47,9 @@ pub struct Score {
     pub worst_ms: u64,
     /// From the end of the outage until all was as before, in milliseconds; `None` if that was not measured.
     pub recovery_ms: Option<u64>,
+    /// To whom the requests were sent, and what came of each attempt: how many went which way.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, u64>,
     /// Promises that were not kept, in words.
     pub violations: Vec<String>,
 }
@@ -78,6 +82,9 @@ impl fmt::Display for Card {
                 time(score.worst_ms),
                 score.recovery_ms.map_or_else(|| "-".to_owned(), time),
             )?;
+            for (route, count) in &score.routes {
+                writeln!(f, "           {count:>4} x {route}")?;
+            }
             for violation in &score.violations {
                 writeln!(f, "           {violation}")?;
             }

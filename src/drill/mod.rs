@@ -13,3 +13,6 @@ pub mod scenarios;
 pub use bench::{Answered, Begun, Bench, Front, Where};
 pub use card::{Card, Score};
 pub use run::{Order, run};
+
+#[cfg(test)]
+mod tests;

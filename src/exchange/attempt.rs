@@ -10,6 +10,7 @@ use super::gate::Gate;
 use super::outgoing::{self, Outgoing, Reading};
 use super::pipe::{Pipe, Report};
 use super::request::Request;
+use super::so_far::SoFar;
 use crate::cells::Lease;
 use crate::cells::upstream::Body;
 use crate::config::AfterOutput;
@@ -37,18 +38,21 @@ pub enum Committed {
         report: Report,
     },
     /// The answer has begun.
-    Stream {
-        /// The upstream's headers.
-        headers: HeaderMap,
-        /// What the caller gets first.
-        first: Vec<Bytes>,
-        /// The rest.
-        body: Body,
-        /// Reads the rest.
-        pipe: Box<dyn Pipe>,
-        /// Whether the answer is already at its end.
-        ended: bool,
-    },
+    Stream(Flowing),
+}
+
+/// An answer that has begun.
+pub struct Flowing {
+    /// The upstream's headers.
+    pub headers: HeaderMap,
+    /// What the caller gets first.
+    pub first: Vec<Bytes>,
+    /// The rest.
+    pub body: Body,
+    /// Reads the rest.
+    pub pipe: Box<dyn Pipe>,
+    /// Whether the answer is already at its end.
+    pub ended: bool,
 }
 
 /// An attempt that failed before its commit point.
@@ -60,6 +64,17 @@ pub struct Failed {
     pub mend: Option<Rectify>,
 }
 
+/// On which terms an attempt is made.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// What happens to an answer that breaks after its first output.
+    pub after_output: AfterOutput,
+    /// Others stand free: an answer that comes whole has less than its last deadline.
+    pub hurry: bool,
+    /// It is to write the rest of this.
+    pub so_far: Option<&'a SoFar>,
+}
+
 /// Sends the request and waits until there is something to give to the caller. `known` are the changes that
 /// earlier refusals have taught.
 pub async fn attempt(
@@ -67,11 +82,14 @@ pub async fn attempt(
     lease: &mut Lease,
     outgoing: Outgoing,
     known: &[Rectify],
-    after_output: AfterOutput,
+    terms: Terms<'_>,
 ) -> Result<Committed, Failed> {
     let (message, reading) = match outgoing {
         Outgoing::Send(message, reading) => (message, reading),
         Outgoing::Answer(parts) => {
+            if terms.so_far.is_some() {
+                return Err(not_in_pieces().into());
+            }
             let (body, report) = outgoing::write(request, parts)?;
             return Ok(Committed::Whole { headers: HeaderMap::new(), body, report });
         }
@@ -79,7 +97,11 @@ pub async fn attempt(
     let timeouts = *lease.timeouts();
     let total_by = clock::now() + timeouts.total;
     // Who does not stream often sends even the headers only when the whole answer is there.
-    let headers_by = if request.facts.head.stream { clock::now() + timeouts.first_byte } else { total_by };
+    let headers_by = match (request.facts.head.stream, terms.hurry) {
+        (true, _) => clock::now() + timeouts.first_byte,
+        (false, true) => total_by.min(clock::now() + timeouts.first_byte + request.writing()),
+        (false, false) => total_by,
+    };
     lease.sent();
     let response = by(headers_by, Phase::Headers, lease.upstream().send(message)).await?;
     let (parts, body) = response.into_parts();
@@ -92,9 +114,9 @@ pub async fn attempt(
     }
     if request.facts.head.stream {
         let by = Until { first: headers_by, idle: timeouts.idle, total: total_by };
-        return Ok(stream(request, &reading, parts.headers, body, by, after_output).await?);
+        return Ok(stream(request, &reading, parts.headers, body, by, terms).await?);
     }
-    let body = whole(Vec::new(), body, MAX_WHOLE, total_by, timeouts.idle).await?;
+    let body = whole(Vec::new(), body, MAX_WHOLE, headers_by, timeouts.idle).await?;
     let (body, report) = reading.whole(request, &body)?;
     Ok(Committed::Whole { headers: parts.headers, body, report })
 }
@@ -115,11 +137,14 @@ async fn stream(
     headers: HeaderMap,
     mut body: Body,
     until: Until,
-    after_output: AfterOutput,
+    terms: Terms<'_>,
 ) -> Result<Committed, Fault> {
-    let mut pipe = reading.pipe(request);
+    let mut pipe = match terms.so_far {
+        Some(so_far) => reading.pipe_onward(so_far),
+        None => reading.pipe(request, terms.after_output == AfterOutput::Continue),
+    };
     // What is to be whole before it goes on is held to its end.
-    let hold = after_output == AfterOutput::Buffer;
+    let hold = terms.after_output == AfterOutput::Buffer;
     let mut gate = if hold { Gate::holding(MAX_WHOLE) } else { Gate::default() };
     let mut pieces = Vec::new();
     let mut looked = false;
@@ -133,6 +158,9 @@ async fn stream(
             Some(Ok(chunk)) => {
                 let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace());
                 if !looked && matches!(first, Some(b'{' | b'[' | b'<')) {
+                    if terms.so_far.is_some() {
+                        return Err(not_in_pieces());
+                    }
                     let body = whole(vec![chunk], body, MAX_WHOLE, until.total, until.idle).await?;
                     let (body, report) = reading.whole(request, &body)?;
                     return Ok(Committed::Whole { headers, body, report });
@@ -146,9 +174,14 @@ async fn stream(
         let ended = flow == Flow::Done;
         let first = gate.pass(&mut pieces, ended || (pipe.begun() && !hold));
         if gate.is_open() {
-            return Ok(Committed::Stream { headers, first, body, pipe, ended });
+            return Ok(Committed::Stream(Flowing { headers, first, body, pipe, ended }));
         }
     }
+}
+
+/// The rest of an answer can only be streamed.
+fn not_in_pieces() -> Fault {
+    Fault::protocol("the upstream gave no stream")
 }
 
 /// Waits for `what`, at most until `deadline`.

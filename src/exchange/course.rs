@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Exchange;
-use super::attempt::{Committed, Failed};
+use super::attempt::{Committed, Failed, Terms};
 use super::cached::{Cached, Found};
-use super::life::{Outcome, Tried};
+use super::continuation::Others;
+use super::life::{Outcome, Tried, Wish};
 use super::request::Request;
 use super::settle::Settlement;
 use crate::actors::directory::Published;
@@ -21,18 +22,23 @@ use crate::runtime::clock;
 /// Changes to a request that one provider may ask for, one after the other, before it counts as refused.
 const MENDS: u32 = 3;
 
+/// What is left of the wait that an upstream asked for when it is asked again: its actor counts from a little later.
+const ALMOST: Duration = Duration::from_millis(250);
+
 /// A request on its way.
 pub(super) struct Course<'a> {
     exchange: &'a Exchange,
     request: &'a Arc<Request>,
     plan: &'a Plan,
-    published: &'a Published,
+    published: &'a Arc<Published>,
     routing: &'a Routing,
     deadline: Instant,
     settlement: Settlement,
     cache: Cached,
     ahead: VecDeque<Turn<'a>>,
     hops: u32,
+    /// Attempts that were sent.
+    attempts: u32,
     /// What the caller is told if nobody serves it.
     worst: Option<Fault>,
     too_small: Option<&'a Candidate>,
@@ -64,7 +70,7 @@ impl<'a> Course<'a> {
         exchange: &'a Exchange,
         request: &'a Arc<Request>,
         plan: &'a Plan,
-        published: &'a Published,
+        published: &'a Arc<Published>,
         routing: &'a Routing,
         deadline: Instant,
         settlement: Settlement,
@@ -82,6 +88,7 @@ impl<'a> Course<'a> {
             cache,
             ahead,
             hops: 0,
+            attempts: 0,
             worst: None,
             too_small: None,
         }
@@ -104,7 +111,10 @@ impl<'a> Course<'a> {
             match self.take(turn).await {
                 Came::Committed(candidate, committed) => {
                     let (lease, committed) = *committed;
-                    return Ok(self.settlement.committed(candidate, lease, committed, self.cache));
+                    let left = self.routing.max_hops.saturating_sub(self.hops);
+                    let (exchange, request) = (self.exchange, self.request);
+                    let others = Others::of(exchange, request, self.plan, self.published, candidate, left);
+                    return Ok(self.settlement.committed(candidate, lease, committed, self.cache, others));
                 }
                 Came::Next => {}
                 Came::Stop => break,
@@ -118,18 +128,26 @@ impl<'a> Course<'a> {
     async fn take(&mut self, turn: Turn<'a>) -> Came<'a> {
         let candidate = turn.candidate;
         let (mut retries, mut mends) = (0, 0);
+        let mut mended = false;
         let mut tried: Vec<Arc<str>> = Vec::new();
         loop {
-            let lease = match self.admit(turn, &tried).await {
+            let lease = match self.admit(turn, &tried, retries > 0).await {
                 Ok(lease) => lease,
                 Err(refusal) => {
                     self.refused(turn, refusal);
                     return Came::Next;
                 }
             };
+            // Every attempt beyond the first comes out of one budget, so that an outage is no storm.
+            if self.attempts > 0 && !mended && !self.exchange.directory.routes.spend_retry(clock::now()) {
+                self.settlement.note(candidate, &"not asked, since cproxy's retry budget is used up");
+                return Came::Stop;
+            }
             if retries == 0 && mends == 0 && tried.is_empty() {
                 self.hops += 1;
             }
+            self.attempts += 1;
+            let is_probe = lease.is_probe();
             let (committed, tried_now) = self.race(candidate, lease).await;
             if let Some(committed) = committed {
                 return committed;
@@ -138,10 +156,14 @@ impl<'a> Course<'a> {
             if let Some(key) = lease.key() {
                 tried.push(key.name().clone());
             }
+            let more = self.hops < self.routing.max_hops;
+            // Who has failed several times of late is not asked twice by the same request.
+            let most = if is_probe { 0 } else { self.routing.retry_attempts };
             let situation = Situation {
-                others: self.hops < self.routing.max_hops && !self.ahead.is_empty(),
+                others: more && self.others_free(),
+                last_resorts: more && !self.ahead.is_empty(),
                 other_keys: lease.setup().keys.len() > tried.len(),
-                retries_left: self.routing.retry_attempts.saturating_sub(retries),
+                retries_left: most.saturating_sub(retries),
                 retry_ambiguous: self.routing.retry_ambiguous,
                 backoff: backoff(self.routing.retry_delay, retries, self.exchange.directory.random.draw()),
                 patience: self.deadline.saturating_duration_since(clock::now()),
@@ -155,14 +177,16 @@ impl<'a> Course<'a> {
                 self.exchange.directory.routes.learn(&candidate.target, mend);
                 tried.clear();
                 mends += 1;
+                mended = true;
                 continue;
             }
+            mended = false;
             let moves = matches!(next, Step::NextCandidate | Step::LargerWindow);
             let upcoming = self.ahead.front().filter(|_| moves).map(|turn| turn.candidate);
             self.say(candidate, &fault.kind.as_str().replace('_', " "), upcoming);
             worse(&mut self.worst, fault);
             match next {
-                Step::Again(wait) if self.exchange.directory.routes.spend_retry(clock::now()) => {
+                Step::Again(wait) => {
                     retries += 1;
                     tried.clear();
                     tokio::time::sleep(wait).await;
@@ -172,22 +196,31 @@ impl<'a> Course<'a> {
                     self.too_small = Some(candidate);
                     return Came::Next;
                 }
-                Step::Again(_) | Step::NextCandidate => return Came::Next,
+                Step::NextCandidate => return Came::Next,
                 Step::Stop => return Came::Stop,
             }
         }
     }
 
-    /// Asks for a lease. Where another candidate is free nobody waits for a place.
-    async fn admit(&mut self, turn: Turn<'a>, tried: &[Arc<str>]) -> Result<Lease, Refusal> {
-        let others_free =
-            self.ahead.iter().any(|other| !other.again && other.candidate.why.blocked.is_none());
-        let wait = if others_free && !turn.again { Duration::ZERO } else { self.routing.max_wait };
-        let until = self.deadline.min(clock::now() + wait);
+    /// Asks for a lease. Where another candidate is free nobody waits for a place; where none is, an open breaker is
+    /// no obstacle.
+    async fn admit(&mut self, turn: Turn<'a>, tried: &[Arc<str>], again: bool) -> Result<Lease, Refusal> {
+        let others_free = self.others_free();
+        let wait = match (others_free && !turn.again, again) {
+            (true, false) => Duration::ZERO,
+            (true, true) => ALMOST,
+            (false, _) => self.routing.max_wait,
+        };
         let before = clock::now();
-        let lease = self.exchange.admit(self.request, turn.candidate, self.published, tried, until).await;
+        let wish = Wish { tried, last_resort: !others_free, until: self.deadline.min(before + wait) };
+        let lease = self.exchange.admit(self.request, turn.candidate, self.published, wish).await;
         self.settlement.waited(clock::now().saturating_duration_since(before));
         lease
+    }
+
+    /// Whether one of those ahead stands free.
+    fn others_free(&self) -> bool {
+        self.ahead.iter().any(|other| !other.again && other.candidate.why.blocked.is_none())
     }
 
     /// The candidate did not admit the request.
@@ -212,7 +245,9 @@ impl<'a> Course<'a> {
     ) -> (Option<Came<'a>>, Option<(Lease, Failed)>) {
         self.settlement.attempting(candidate, &lease);
         let (exchange, request, plan, deadline) = (self.exchange, self.request, self.plan, self.deadline);
-        let mut first = Box::pin(exchange.attempt(request, candidate, plan, lease, deadline));
+        let hurry = self.hops < self.routing.max_hops && self.others_free();
+        let terms = Terms { after_output: plan.after_output, hurry, so_far: None };
+        let mut first = Box::pin(exchange.attempt(request, candidate, plan, lease, deadline, terms));
         let Some(delay) = self.hedge_after(candidate) else {
             let tried = first.await;
             return self.came(candidate, tried);
@@ -228,7 +263,7 @@ impl<'a> Course<'a> {
         };
         self.say(candidate, "slow", Some(other));
         self.settlement.attempting(other, &lease);
-        let mut second = Box::pin(exchange.attempt(request, other, plan, lease, deadline));
+        let mut second = Box::pin(exchange.attempt(request, other, plan, lease, deadline, terms));
         let (first_tried, second_tried) = tokio::select! {
             biased;
             tried = &mut first => (Some(tried), None),
@@ -288,7 +323,7 @@ impl<'a> Course<'a> {
     /// After which time without output the next candidate is asked as well; `None`: never.
     fn hedge_after(&self, candidate: &Candidate) -> Option<Duration> {
         let hedge = self.routing.hedge;
-        let streams = self.request.facts.head.stream && self.plan.after_output == AfterOutput::Error;
+        let streams = self.request.facts.head.stream && self.plan.after_output != AfterOutput::Buffer;
         if !hedge.enabled || !streams || self.next_free().is_none() {
             return None;
         }
@@ -315,9 +350,11 @@ impl<'a> Course<'a> {
             return None;
         }
         let candidate = self.ahead.get(at)?.candidate;
-        let lease = self.exchange.admit(self.request, candidate, self.published, &[], now).await.ok()?;
+        let wish = Wish { tried: &[], last_resort: false, until: now };
+        let lease = self.exchange.admit(self.request, candidate, self.published, wish).await.ok()?;
         self.ahead.remove(at);
         self.hops += 1;
+        self.attempts += 1;
         Some((candidate, lease))
     }
 

@@ -74,7 +74,7 @@ async fn next(news: &mut News) -> Option<String> {
 }
 
 /// News as a comment of the stream, which programs skip and people see, and a sign of life.
-fn told(what: &str, request: &Request) -> Bytes {
+pub fn told(what: &str, request: &Request) -> Bytes {
     let mut line = String::with_capacity(what.len() + 4);
     line.push_str(": ");
     line.extend(what.chars().map(|c| if c.is_control() { ' ' } else { c }));

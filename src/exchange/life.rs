@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use super::Exchange;
 use super::answer::Answer;
-use super::attempt::{Committed, Failed, attempt};
+use super::attempt::{Committed, Failed, Terms, attempt};
 use super::cached::Cached;
 use super::course::Course;
 use super::late::late;
 use super::outgoing::outgoing;
 use super::refuse;
-use super::request::Request;
+use super::request::{EXPECTED_OUTPUT, Request};
 use super::settle::{Changed, Settlement};
 use crate::actors::directory::Published;
 use crate::actors::provider::ProviderMessage;
@@ -35,9 +35,6 @@ const ASK_LIMIT: Duration = Duration::from_millis(250);
 /// How long a restart of a provider's actor is waited for.
 const RESTART_LIMIT: Duration = Duration::from_secs(2);
 
-/// Output that is reserved for when an answer's length can't be known.
-const EXPECTED_OUTPUT: u64 = 4096;
-
 /// News that wait for a caller to be told of them; more are lost.
 const NEWS: usize = 8;
 
@@ -51,6 +48,16 @@ pub struct Failure {
     pub fault: Fault,
     /// What happened at each candidate.
     pub route: String,
+}
+
+/// What a request wants of an admission.
+pub(super) struct Wish<'a> {
+    /// Keys that it has tried in vain.
+    pub tried: &'a [Arc<str>],
+    /// There is nobody else to ask.
+    pub last_resort: bool,
+    /// Until when it waits for its turn.
+    pub until: Instant,
 }
 
 /// An attempt, up to its commit point.
@@ -74,7 +81,7 @@ impl Exchange {
         let (request, news) = with_news(request);
         let request = Arc::new(request);
         let mut life = Box::pin(self.clone().live(request.clone(), open));
-        if !request.facts.head.stream {
+        if !request.facts.head.stream || request.unseen {
             return refuse::settle_down(&request, life.await);
         }
         tokio::select! {
@@ -107,13 +114,18 @@ impl Exchange {
         let started = clock::now();
         let loaded = self.directory.config_cell.get();
         let routing = &loaded.config.routing;
-        let deadline = started + request.timeout.unwrap_or(routing.deadline);
         self.directory.routes.earn_retry(started);
         if routing.hedge.enabled {
             self.directory.routes.earn_hedge(routing.hedge.budget, started);
         }
         let published = self.directory.published.load_full();
-        let plan = self.plan(request, &published, false);
+        let mut plan = self.plan(request, &published, false);
+        if request.unseen {
+            plan.after_output = AfterOutput::Buffer;
+        }
+        let held = !request.facts.head.stream || plan.after_output == AfterOutput::Buffer;
+        let writing = if held { request.writing() } else { Duration::ZERO };
+        let deadline = started + request.timeout.unwrap_or(routing.deadline + writing);
         let mut settlement = Settlement::begin(&self.directory, request, open, started);
         if let Some(reason) = &plan.refused {
             return Err(settlement.failed(Fault::new(FaultKind::Permission, reason.clone())));
@@ -133,6 +145,7 @@ impl Exchange {
         plan: &Plan,
         mut lease: Lease,
         deadline: Instant,
+        terms: Terms<'_>,
     ) -> Tried {
         let learned = self.directory.routes.learned(&candidate.target);
         let outgoing = match outgoing(request, candidate, plan, &lease, &learned) {
@@ -146,7 +159,7 @@ impl Exchange {
             true => clock::now() + lease.timeouts().total,
             false => deadline,
         };
-        let attempt = attempt(request, &mut lease, outgoing, &learned, plan.after_output);
+        let attempt = attempt(request, &mut lease, outgoing, &learned, terms);
         let result = match tokio::time::timeout_at(until.into(), attempt).await {
             Ok(result) => result,
             Err(_) => {
@@ -195,9 +208,9 @@ impl Exchange {
         request: &Request,
         candidate: &Candidate,
         published: &Published,
-        tried: &[Arc<str>],
-        until: Instant,
+        wish: Wish<'_>,
     ) -> Result<Lease, Refusal> {
+        let Wish { tried, last_resort, until } = wish;
         let Some(entry) = published.entries.get(candidate.row) else { return Err(Refusal::Gone) };
         let head = &request.facts.head;
         let home = self.home(request, clock::now());
@@ -208,6 +221,7 @@ impl Exchange {
             session: request.facts.session.clone(),
             key: home.filter(|home| home.target == candidate.target).and_then(|home| home.key),
             tried: tried.to_vec(),
+            last_resort,
             deadline: until,
         };
         let back_by = until.min(clock::now() + RESTART_LIMIT);

@@ -8,6 +8,7 @@ pub mod answer;
 mod attempt;
 mod cached;
 mod caller;
+mod continuation;
 mod count;
 mod course;
 mod gate;
@@ -19,6 +20,7 @@ mod refuse;
 mod relay;
 pub mod request;
 mod settle;
+mod so_far;
 mod spend;
 
 use std::sync::Arc;

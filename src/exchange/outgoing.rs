@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::caller::{self, Whole};
 use super::pipe::{PassThrough, Pipe, Report, Translate};
 use super::request::Request;
+use super::so_far::{SoFar, Traced, Written};
 use crate::cells::upstream::About;
 use crate::cells::{Lease, Setup};
 use crate::config::secret::Key;
@@ -305,23 +306,47 @@ impl Reading {
         }
     }
 
-    /// The pipe for a stream.
-    pub fn pipe(&self, request: &Request) -> Box<dyn Pipe> {
+    /// The pipe for a stream; one that others can continue, if `noting`.
+    pub fn pipe(&self, request: &Request, noting: bool) -> Box<dyn Pipe> {
         let source: Box<dyn Source> = match self {
-            Reading::Same(variant) if request.dialect == Dialect::OpenAiChat => {
-                let estimate = request.facts.head.estimated_tokens;
-                return Box::new(PassThrough::new(openai_chat::watch::Watch::new(variant, estimate)));
+            Reading::Same(_) if request.dialect == Dialect::Anthropic => match noting {
+                true => return Box::new(Traced::new(request)),
+                false => return Box::new(PassThrough::new(anthropic::Watch::new())),
+            },
+            // What is passed on as it is names its answer in each event, which nobody else could go on with.
+            Reading::Same(variant) if noting => {
+                let context = Context::new(variant, &request.facts.head.model);
+                match request.dialect {
+                    Dialect::OpenAiResponses => Box::new(openai_responses::Reader::new(context)),
+                    _ => Box::new(openai_chat::Reader::new(context)),
+                }
             }
             Reading::Same(variant) if request.dialect == Dialect::OpenAiResponses => {
                 return Box::new(PassThrough::new(openai_responses::watch::Watch::new(variant)));
             }
-            Reading::Same(_) => return Box::new(PassThrough::new(anthropic::Watch::new())),
-            Reading::Messages => Box::new(anthropic::Reader::new()),
+            Reading::Same(variant) => {
+                let estimate = request.facts.head.estimated_tokens;
+                return Box::new(PassThrough::new(openai_chat::watch::Watch::new(variant, estimate)));
+            }
+            other => other.source(),
+        };
+        let pipe = Translate::new(source, caller::writer(request));
+        Box::new(if noting { pipe.noting(Written::default()) } else { pipe })
+    }
+
+    /// The pipe for the rest of an answer, asked for in the Messages dialect.
+    pub fn pipe_onward(&self, so_far: &SoFar) -> Box<dyn Pipe> {
+        Box::new(Translate::new(self.source(), so_far.onward()).noting(Written::after(so_far)))
+    }
+
+    /// What reads the answer to a request in the Messages dialect.
+    fn source(&self) -> Box<dyn Source> {
+        match self {
+            Reading::Same(_) | Reading::Messages => Box::new(anthropic::Reader::new()),
             Reading::Chat(_, context) => Box::new(openai_chat::Reader::new((**context).clone())),
             Reading::Responses(_, context) => Box::new(openai_responses::Reader::new((**context).clone())),
             Reading::Gemini(_, context) => Box::new(gemini::Reader::new((**context).clone())),
-        };
-        Box::new(Translate::new(source, caller::writer(request)))
+        }
     }
 
     /// The change to the request that a refusal asks for.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::caller::Writer;
+use super::so_far::{SoFar, Written};
 use crate::dialect::sse::{self, Frames};
 use crate::dialect::{
     Fault, Part, Sink, Source, Stop, Usage, anthropic, openai_chat, openai_responses, part::Flow,
@@ -32,6 +33,12 @@ pub trait Pipe: Send {
 
     /// An error that ends the stream, where it depends on what was written.
     fn fail(&mut self, _fault: &Fault) -> Option<Bytes> {
+        None
+    }
+
+    /// What the caller has got, for somebody who continues it; `None` if nobody can. Nothing may be asked of the
+    /// pipe after that but its report.
+    fn so_far(&mut self) -> Option<SoFar> {
         None
     }
 }
@@ -66,7 +73,12 @@ struct Noted {
     writer: Box<dyn Writer>,
     begun: bool,
     report: Report,
+    /// What the caller has got, where it may have to be continued.
+    written: Option<Written>,
 }
+
+/// Stands where a writer was.
+struct Nobody;
 
 /// Looks at the events of a stream that is passed on as it is.
 pub trait Watch: Send {
@@ -214,8 +226,14 @@ impl Watch for openai_responses::watch::Watch {
 impl Translate {
     /// A pipe that reads with `source` and writes with `writer`.
     pub fn new(source: Box<dyn Source>, writer: Box<dyn Writer>) -> Translate {
-        let sink = Noted { writer, begun: false, report: Report::default() };
+        let sink = Noted { writer, begun: false, report: Report::default(), written: None };
         Translate { reader: sse::Reader::new(), source, sink, progress: 0 }
+    }
+
+    /// The same, but what is written can be continued by others. `written` is what the caller has already.
+    pub fn noting(mut self, written: Written) -> Translate {
+        self.sink.written = Some(written);
+        self
     }
 
     /// Reads the events that are whole.
@@ -276,6 +294,22 @@ impl Pipe for Translate {
     fn fail(&mut self, fault: &Fault) -> Option<Bytes> {
         self.sink.writer.fail(fault)
     }
+
+    fn so_far(&mut self) -> Option<SoFar> {
+        let (text, own) = self.sink.written.as_mut()?.take()?;
+        let writer = std::mem::replace(&mut self.sink.writer, Box::new(Nobody));
+        Some(SoFar::new(text, own, &self.sink.report, writer))
+    }
+}
+
+impl Sink for Nobody {
+    fn part(&mut self, _part: Part<'_>) {}
+}
+
+impl Writer for Nobody {
+    fn take(&mut self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 // === impl Noted ===
@@ -289,6 +323,9 @@ impl Sink for Noted {
                 self.begun = true;
             }
             _ => self.begun = true,
+        }
+        if let Some(written) = &mut self.written {
+            written.part(&part);
         }
         self.writer.part(part);
     }

@@ -1,6 +1,7 @@
 //! The relay: what flows after the commit point, pulled by the caller's connection.
 //!
-//! It ends exactly once: with the upstream's own end, or with an error event. Back-pressure is the pull itself:
+//! It ends exactly once: with the upstream's own end, or with an error event; unless another upstream writes the
+//! rest, and its relay goes on in its place. Back-pressure is the pull itself:
 //! the upstream is read only when the caller takes more. Dropping it drops the upstream's body, which closes or
 //! cancels the call there.
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use http_body::Body as _;
 use std::future::Future as _;
 use tokio::time::Sleep;
@@ -19,6 +21,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::caller;
 use super::pipe::{Pipe, Report};
 use super::request::Request;
+use super::so_far::SoFar;
 use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
@@ -40,6 +43,21 @@ pub enum Ending {
     /// The caller left before the end.
     Left(Report),
 }
+
+/// Keeps the book of an answer that flows.
+pub trait Keeper: Send {
+    /// It has ended.
+    fn ended(self: Box<Self>, ending: Ending);
+
+    /// Whether somebody else may write the rest of an answer that broke so.
+    fn may_go_on(&self, fault: &Fault) -> bool;
+
+    /// It broke, and somebody else is to write the rest.
+    fn goes_on(self: Box<Self>, report: Report, fault: Fault, so_far: SoFar) -> Rest;
+}
+
+/// The relay of the rest of an answer, or the error that ends it.
+pub type Rest = BoxFuture<'static, Result<Relay, Bytes>>;
 
 /// What bounds an answer in time.
 pub struct Bounds {
@@ -67,20 +85,24 @@ pub struct Relay {
     /// Resolves when the daemon ends what is left.
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     done: bool,
-    settle: Option<Box<dyn FnOnce(Ending) + Send>>,
+    keeper: Option<Box<dyn Keeper>>,
+    /// Somebody is looked for who writes the rest.
+    rest: Option<Rest>,
+    /// Writes the rest.
+    next: Option<Pin<Box<Relay>>>,
 }
 
 // === impl Relay ===
 
 impl Relay {
-    /// The rest of an answer whose first pieces are `first`. `settle` is told how it ended, once.
+    /// The rest of an answer whose first pieces are `first`. `keeper` is told how it ended, once.
     pub fn new(
         request: Arc<Request>,
         body: Body,
         pipe: Box<dyn Pipe>,
         mut first: Vec<Bytes>,
         bounds: Bounds,
-        settle: Box<dyn FnOnce(Ending) + Send>,
+        keeper: Box<dyn Keeper>,
     ) -> Relay {
         let Bounds { idle, total, ending } = bounds;
         first.reverse();
@@ -99,7 +121,9 @@ impl Relay {
             timer: Box::pin(tokio::time::sleep_until(wake.into())),
             ending: Box::pin(ending.cancelled_owned()),
             done: false,
-            settle: Some(settle),
+            keeper: Some(keeper),
+            rest: None,
+            next: None,
         }
     }
 
@@ -114,10 +138,19 @@ impl Relay {
         self.idle.max(PINGS_ONLY)
     }
 
-    /// Ends the answer, well or with an error event.
+    /// Ends the answer, well or with an error event, or looks for somebody who writes the rest.
     fn finish(&mut self, result: Result<(), Fault>) {
-        self.done = true;
         let report = self.pipe.report();
+        if let Err(fault) = &result
+            && self.keeper.as_ref().is_some_and(|keeper| keeper.may_go_on(fault))
+            && let Some(so_far) = self.pipe.so_far()
+            && let Some(keeper) = self.keeper.take()
+        {
+            self.body = Body::default(); // closes what is left of the call
+            self.rest = Some(keeper.goes_on(report, fault.clone(), so_far));
+            return;
+        }
+        self.done = true;
         let ending = match result {
             Ok(()) => {
                 upstream::read_out(std::mem::take(&mut self.body));
@@ -136,9 +169,32 @@ impl Relay {
                 Ending::Broken(report, fault)
             }
         };
-        if let Some(settle) = self.settle.take() {
-            settle(ending);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.ended(ending);
         }
+    }
+
+    /// While somebody is looked for: what the caller gets.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(()) };
+        if let Poll::Ready(found) = rest.as_mut().poll(cx) {
+            self.rest = None;
+            match found {
+                Ok(relay) => self.next = Some(Box::pin(relay)),
+                Err(error) => {
+                    self.done = true;
+                    self.ready = vec![error];
+                }
+            }
+            return Poll::Ready(());
+        }
+        let now = clock::now();
+        if now >= self.last_output + PING_EVERY {
+            self.ready = vec![caller::ping(self.request.dialect)];
+            return Poll::Ready(());
+        }
+        self.timer.as_mut().reset((self.last_output + PING_EVERY).into());
+        self.timer.as_mut().poll(cx)
     }
 
     /// Takes what the upstream sent next.
@@ -210,8 +266,22 @@ impl Stream for Relay {
                 this.last_output = clock::now();
                 return Poll::Ready(Some(piece));
             }
+            if let Some(next) = &mut this.next {
+                return next.as_mut().poll_next(cx);
+            }
             if this.done {
                 return Poll::Ready(None);
+            }
+            if this.rest.is_some() {
+                if this.ending.as_mut().poll(cx).is_ready() {
+                    this.rest = None;
+                    this.done = true;
+                    let fault = Fault::new(FaultKind::Overloaded, "cproxy is stopping");
+                    this.ready = vec![caller::error_event(this.request.dialect, &fault, &this.request.id.0)];
+                    continue;
+                }
+                ready!(this.poll_rest(cx));
+                continue;
             }
             if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
                 // A panic in a translator ends this answer with an error, and nothing else.
@@ -239,10 +309,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         #[cfg(feature = "mutants")]
         if crate::mutants::is(crate::mutants::Mutant::CallerNotMissed) {
-            std::mem::forget(self.settle.take());
+            std::mem::forget(self.keeper.take());
         }
-        if let Some(settle) = self.settle.take() {
-            settle(Ending::Left(self.pipe.report()));
+        if let Some(keeper) = self.keeper.take() {
+            keeper.ended(Ending::Left(self.pipe.report()));
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// What the caller wants of the cache of answers.
     pub cache: CacheWish,
+    /// The caller sees nothing of the answer until it is whole, although it is streamed to its front.
+    pub unseen: bool,
     /// Where to say, for people, what happens while the caller waits. Lossy.
     pub progress: Option<mpsc::Sender<String>>,
 }
@@ -73,6 +75,24 @@ pub struct Credential {
     pub api_key: Option<Key>,
     /// `Authorization`, whole.
     pub authorization: Option<Key>,
+}
+
+/// Output that is reckoned with where an answer's length can't be known.
+pub const EXPECTED_OUTPUT: u64 = 4096;
+
+/// How long writing takes at twenty tokens a second, which is slow; and the longest that is reckoned with.
+const PER_TOKEN: Duration = Duration::from_millis(50);
+const LONGEST_WRITING: Duration = Duration::from_secs(600);
+
+// === impl Request ===
+
+impl Request {
+    /// How long an answer of the allowed length may take to be written. Who does not stream waits that long beyond
+    /// the first output, and sees no difference between an upstream that writes and one that hangs.
+    pub fn writing(&self) -> Duration {
+        let tokens = self.facts.head.max_tokens.unwrap_or(EXPECTED_OUTPUT);
+        PER_TOKEN.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX)).min(LONGEST_WRITING)
+    }
 }
 
 // === impl Credential ===

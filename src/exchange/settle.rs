@@ -9,23 +9,26 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
-use super::attempt::Committed;
+use super::attempt::{Committed, Flowing};
 use super::cached::{Cached, FoundAnswer, Recorder};
+use super::continuation::Others;
+use super::late::told;
 use super::life::Failure;
 use super::outgoing::Outgoing;
 use super::pipe::Report;
 use super::refuse::{self, text};
-use super::relay::{Bounds, Ending, Relay};
+use super::relay::{Bounds, Ending, Keeper, Relay, Rest};
 use super::request::Request;
+use super::so_far::SoFar;
 use super::spend;
 use crate::actors::Directory;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
 use crate::config::{ProviderKind, Target};
-use crate::dialect::{Fault, FaultKind, Usage};
+use crate::dialect::{Fault, FaultKind, Stop, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
-use crate::routing::{Candidate, Home, Plan};
+use crate::routing::{Candidate, Home, Plan, Why};
 use crate::runtime::clock;
 
 /// The book-keeping of one request.
@@ -180,9 +183,7 @@ impl Settlement {
         self.note(candidate, &fault.kind.as_str());
         tracing::debug!(request = %self.request.id, target_model = %candidate.target, fault = fault.kind.as_str(), message = %fault.message, "an attempt failed");
         self.attempted(&candidate.target, ledger::Ended::Fault(fault.kind), None);
-        if let Some(session) = &self.request.facts.session {
-            self.directory.routes.failed(session, &self.request.facts.head.model, &candidate.target);
-        }
+        self.forget(&candidate.target);
         lease.settle(Outcome::failed(fault));
     }
 
@@ -208,9 +209,11 @@ impl Settlement {
         lease: Lease,
         committed: Committed,
         mut cache: Cached,
+        others: Option<Others>,
     ) -> Answer {
         let request = self.request.clone();
         self.note(candidate, &"ok");
+        lease.begun();
         self.remember(candidate, &lease);
         if self.attempts > 1 {
             self.directory.requests.failovers.fetch_add(1, Ordering::Relaxed);
@@ -222,8 +225,6 @@ impl Settlement {
         };
         let now = clock::now();
         self.first_output = Some(now.saturating_duration_since(self.started));
-        // The provider's own: what other attempts took before is not its fault.
-        let first_output = now.saturating_duration_since(lease.admitted_at());
         let keeping = cache.keeping(&candidate.target);
         let dialect = request.dialect;
         let same = candidate.dialect == dialect;
@@ -233,7 +234,7 @@ impl Settlement {
                     true => refuse::stream_headers(&request),
                     false => refuse::json_headers(&request),
                 };
-                self.explain(&mut headers, &served, same.then_some(&upstream));
+                self.explain(&mut headers, &served, &candidate.why, same.then_some(&upstream));
                 cache.explain(&mut headers);
                 self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
                 self.end(ledger::Outcome::Ok, None);
@@ -249,26 +250,15 @@ impl Settlement {
                     served: Some(served),
                 }
             }
-            Committed::Stream { headers: upstream, first, body, pipe, ended } => {
+            Committed::Stream(flowing) => {
                 let mut headers = refuse::stream_headers(&request);
-                self.explain(&mut headers, &served, same.then_some(&upstream));
+                self.explain(&mut headers, &served, &candidate.why, same.then_some(&flowing.headers));
                 cache.explain(&mut headers);
-                let timeouts = lease.timeouts();
-                let bounds = Bounds {
-                    idle: timeouts.idle,
-                    total: lease.admitted_at() + timeouts.total,
-                    ending: self.directory.requests.ending().clone(),
-                };
-                let (target, well_ended) = (candidate.target.clone(), Arc::new(OnceLock::new()));
-                let told = well_ended.clone();
-                let settle = Box::new(move |ending: Ending| {
-                    if let Ending::Well(report) = &ending {
-                        let _ = told.set(report.stop.clone()); // it ends once
-                    }
-                    self.ended(lease, &target, first_output, &upstream, ending);
-                });
-                let relay = Relay::new(request, body, pipe, first, bounds, settle);
-                let relay = if ended { relay.ended() } else { relay };
+                if others.is_some() {
+                    headers.insert("x-cproxy-after-output", HeaderValue::from_static("continue"));
+                }
+                let well_ended = Arc::new(OnceLock::new());
+                let relay = self.relay(candidate, lease, flowing, others, well_ended.clone());
                 let body = match keeping {
                     Some(keeping) => {
                         AnswerBody::Stream(Box::pin(Recorder::new(relay, keeping, well_ended, dialect)))
@@ -278,6 +268,64 @@ impl Settlement {
                 Answer { status: StatusCode::OK, headers, body, served: Some(served) }
             }
         }
+    }
+
+    /// Another one writes the rest of an answer that broke; `news` says so for people.
+    pub fn went_on(
+        mut self,
+        candidate: &Candidate,
+        lease: Lease,
+        mut flowing: Flowing,
+        others: Others,
+        news: &str,
+    ) -> Relay {
+        self.note(candidate, &"goes on");
+        lease.begun();
+        self.remember(candidate, &lease);
+        self.directory.requests.failovers.fetch_add(1, Ordering::Relaxed);
+        flowing.first.insert(0, told(news, &self.request));
+        if let Some(progress) = &self.request.progress {
+            let _ = progress.try_send(news.to_owned()); // lossy: nobody waits for it
+        }
+        // What is put together of two answers is no answer to be kept.
+        self.relay(candidate, lease, flowing, Some(others), Arc::default())
+    }
+
+    /// An answer that flows, and the keeping of its book.
+    fn relay(
+        self,
+        candidate: &Candidate,
+        lease: Lease,
+        flowing: Flowing,
+        others: Option<Others>,
+        well_ended: Arc<OnceLock<Option<Stop>>>,
+    ) -> Relay {
+        let Flowing { headers: upstream, first, body, pipe, ended } = flowing;
+        let timeouts = lease.timeouts();
+        let bounds = Bounds {
+            idle: timeouts.idle,
+            total: lease.admitted_at() + timeouts.total,
+            ending: self.directory.requests.ending().clone(),
+        };
+        let request = self.request.clone();
+        let book = Book {
+            target: candidate.target.clone(),
+            // The provider's own: what other attempts took before is not its fault.
+            first_output: clock::now().saturating_duration_since(lease.admitted_at()),
+            settlement: self,
+            lease,
+            upstream,
+            well_ended,
+            others,
+        };
+        let relay = Relay::new(request, body, pipe, first, bounds, Box::new(book));
+        if ended { relay.ended() } else { relay }
+    }
+
+    /// It broke after its first output, and nobody writes the rest.
+    pub fn broken(&mut self, fault: &Fault) {
+        self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
+        self.end(ledger::Outcome::Broken, Some(fault));
     }
 
     /// The answer was at hand.
@@ -293,7 +341,7 @@ impl Settlement {
             true => refuse::stream_headers(&request),
             false => refuse::json_headers(&request),
         };
-        self.explain(&mut headers, &served, None);
+        self.explain(&mut headers, &served, &candidate.why, None);
         headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
         headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
         self.from_cache = true;
@@ -317,9 +365,8 @@ impl Settlement {
                 lease.settle(well(&report, Some(first_output), upstream));
             }
             Ending::Broken(report, fault) => {
-                self.directory.requests.errors.fetch_add(1, Ordering::Relaxed);
                 self.attempted(target, ledger::Ended::Fault(fault.kind), report.usage);
-                self.end(ledger::Outcome::Broken, Some(&fault));
+                self.broken(&fault);
                 lease.settle(Outcome::failed(&fault));
             }
             Ending::Left(report) => {
@@ -332,9 +379,20 @@ impl Settlement {
 
     /// Adds to the story of the request.
     pub fn note(&mut self, candidate: &Candidate, what: &dyn std::fmt::Display) {
+        self.note_at(&candidate.target, what);
+    }
+
+    fn note_at(&mut self, target: &Target, what: &dyn std::fmt::Display) {
         self.noted += 1;
         let comma = if self.route.is_empty() { "" } else { ", " };
-        let _ = write!(self.route, "{comma}{}: {what}", candidate.target);
+        let _ = write!(self.route, "{comma}{target}: {what}");
+    }
+
+    /// The session is better not sent there next time.
+    fn forget(&self, target: &Target) {
+        if let Some(session) = &self.request.facts.session {
+            self.directory.routes.failed(session, &self.request.facts.head.model, target);
+        }
     }
 
     /// The session stays with who has served it.
@@ -347,7 +405,7 @@ impl Settlement {
     }
 
     /// The headers that tell who served, how it came to that, and what was changed on the way.
-    fn explain(&self, headers: &mut HeaderMap, served: &Served, upstream: Option<&HeaderMap>) {
+    fn explain(&self, headers: &mut HeaderMap, served: &Served, why: &Why, upstream: Option<&HeaderMap>) {
         if let Some(upstream) = upstream {
             refuse::take_over(headers, upstream);
         }
@@ -360,7 +418,7 @@ impl Settlement {
         headers.insert("x-cproxy-provider", text(served.provider.as_str()));
         headers.insert("x-cproxy-model", text(&served.model));
         headers.insert("x-cproxy-attempts", HeaderValue::from(served.attempts));
-        headers.insert("x-cproxy-route", text(&self.route));
+        headers.insert("x-cproxy-route", text(&format!("{} ({why})", self.route)));
     }
 
     /// What the request leaves behind. Its line in the log, its rows in the ledger and the metrics are made of it
@@ -396,6 +454,57 @@ impl Settlement {
         }
         self.directory.ledger_cell.record(record);
         self.open = None;
+    }
+}
+
+/// The book of an answer that flows.
+struct Book {
+    settlement: Settlement,
+    lease: Lease,
+    target: Target,
+    /// From admission to the first output.
+    first_output: Duration,
+    /// The upstream's headers.
+    upstream: HeaderMap,
+    /// Filled when it has ended well: why.
+    well_ended: Arc<OnceLock<Option<Stop>>>,
+    /// Who may write the rest, should it break.
+    others: Option<Others>,
+}
+
+// === impl Book ===
+
+impl Keeper for Book {
+    fn ended(self: Box<Self>, ending: Ending) {
+        if let Ending::Well(report) = &ending {
+            let _ = self.well_ended.set(report.stop.clone()); // it ends once
+        }
+        self.settlement.ended(self.lease, &self.target, self.first_output, &self.upstream, ending);
+    }
+
+    fn may_go_on(&self, fault: &Fault) -> bool {
+        self.others.as_ref().is_some_and(|others| others.may_help(fault))
+    }
+
+    fn goes_on(self: Box<Self>, report: Report, fault: Fault, so_far: SoFar) -> Rest {
+        let Book { mut settlement, lease, target, others, .. } = *self;
+        settlement.attempted(
+            &target,
+            ledger::Ended::Fault(fault.kind),
+            Some(report.usage.unwrap_or(so_far.usage)),
+        );
+        settlement.note_at(&target, &fault.kind.as_str());
+        settlement.forget(&target);
+        lease.settle(Outcome::failed(&fault));
+        Box::pin(async move {
+            match others {
+                Some(others) => others.go_on(settlement, fault, so_far).await,
+                None => {
+                    settlement.broken(&fault);
+                    Err(so_far.fail(&settlement.request, &fault))
+                }
+            }
+        })
     }
 }
 

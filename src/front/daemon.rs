@@ -16,7 +16,6 @@ use crate::config::secret::Key;
 use crate::dialect::Usage;
 use crate::exchange::{Answer, Exchange, Request, RequestId};
 use crate::ledger::report::{By, Query};
-use crate::routing::price::Prices;
 use crate::runtime::{ask_again, clock};
 
 /// How long a command may take.
@@ -209,7 +208,8 @@ impl mcp::Daemon for Arc<Daemon> {
 
     fn cost(&self, provider: &str, model: &str, usage: &Usage) -> Option<f64> {
         let kind = self.directory.entries.load().get(provider)?.cell.setup().config.kind;
-        Prices::builtin().cost(provider, kind, model, usage)
+        let price = self.directory.ledger_cell.price(&provider.into(), kind, model)?;
+        Some(price.cost(usage))
     }
 
     fn command(&self, command: mcp::Command) -> BoxFuture<'static, Result<Value, String>> {

@@ -53,8 +53,8 @@ fn usage(input: u64, output: u64) -> Option<Usage> {
 
 fn prices() -> Prices {
     let mut prices = Prices::default();
-    prices.set("a/known", Price { input: 1.0, output: 10.0, ..Price::default() });
-    prices.set("a/free", Price::default());
+    prices.set("a", "known", Price { input: 1.0, output: 10.0, ..Price::default() });
+    prices.set("a", "free", Price::default());
     prices
 }
 

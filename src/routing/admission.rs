@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
-use crate::dialect::FaultKind;
 
 use super::Vital;
 use super::breaker::{Breaker, BreakerEvent, BreakerState, Probe};
@@ -208,6 +207,15 @@ impl Admission {
         self.queue.remove(ticket);
     }
 
+    /// An attempt has given its first output. A probe need not be awaited to its end: a long answer would keep all
+    /// others away. True if that closed a breaker.
+    pub fn begun(&mut self, lease: u64, now: Instant) -> bool {
+        let Some(lease) = self.leases.get_mut(&lease) else { return false };
+        let Some(probe) = lease.probe.take() else { return false };
+        let model = Arc::clone(&lease.model);
+        self.model(&model, now).breaker.on(BreakerEvent::Success { probe: Some(probe) }, now, 0).closed
+    }
+
     /// An attempt ended: its place is free, its tokens are settled, and breaker and key learn of it. `None`
     /// if the lease is not known (any more).
     pub fn settle(&mut self, lease: u64, outcome: Outcome, now: Instant, draw: u64) -> Option<Settled> {
@@ -229,7 +237,7 @@ impl Admission {
             Ended::Unsent | Ended::Abandoned => BreakerEvent::Neutral { probe },
             Ended::Failed { kind, retry_after } => match treatment(kind).blame {
                 Blame::Failure => {
-                    if let Some(wait) = retry_after.filter(|_| kind == FaultKind::Overloaded) {
+                    if let Some(wait) = retry_after {
                         let until = now + wait.min(keys::LONGEST_EMBARGO);
                         let model = self.model(&lease.model, now);
                         model.embargo = model.embargo.max(Some(until));
@@ -338,6 +346,7 @@ impl Admission {
                 return own(RefusalKind::Embargo, Some(until));
             }
             match model.breaker.state(now) {
+                _ if ask.last_resort => {}
                 BreakerState::Open { until } => return own(RefusalKind::BreakerOpen, Some(until)),
                 BreakerState::HalfOpen { probing: true } => return own(RefusalKind::BreakerOpen, None),
                 BreakerState::Closed | BreakerState::HalfOpen { probing: false } => {}
@@ -362,7 +371,8 @@ impl Admission {
     /// Grants what has no obstacle.
     fn grant(&mut self, ask: &Ask, now: Instant, draw: u64) -> Option<Grant> {
         let Pick::Key(key) = self.pick(ask, now) else { return None };
-        let effects = self.model(&ask.model, now).breaker.on(BreakerEvent::Ask, now, draw);
+        let asks = BreakerEvent::Ask { last_resort: ask.last_resort };
+        let effects = self.model(&ask.model, now).breaker.on(asks, now, draw);
         if !effects.admitted {
             return None;
         }

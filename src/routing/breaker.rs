@@ -2,7 +2,11 @@
 //!
 //! It opens when half of at least five attempts of the last 30 seconds failed, or three in a row. It stays
 //! open for 15 seconds, twice as long after each failed probe, at most 120, give or take a tenth; a longer
-//! wait that the upstream asked for is kept. Nothing that happens while it is open shortens that.
+//! wait that the upstream asked for is kept. Nothing that fails while it is open shortens that.
+//!
+//! A request that has nobody else to go to passes all the same, as a trial: to be refused by us is no better
+//! than to be refused by the upstream. A trial that goes well shows that the upstream is back, and closes the
+//! breaker; one that fails changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +36,10 @@ pub struct Breaker {
     ring: Ring,
     in_a_row: u32,
     streak: u32,
-    probes: u64,
+    /// Permits given so far.
+    permits: u64,
+    /// How many of them when it opened last: later ones tell how the upstream is since then.
+    before: u64,
 }
 
 /// How a breaker stands.
@@ -56,15 +63,18 @@ pub enum BreakerState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerEvent {
     /// Somebody wants to pass.
-    Ask,
+    Ask {
+        /// There is nobody else to ask.
+        last_resort: bool,
+    },
     /// An attempt went well.
     Success {
-        /// The permit of a probe, if it was one.
+        /// The permit of a probe or a trial, if it was one.
         probe: Option<Probe>,
     },
     /// An attempt failed, and the provider is to blame.
     Failure {
-        /// The permit of a probe, if it was one.
+        /// The permit of a probe or a trial, if it was one.
         probe: Option<Probe>,
         /// How long the upstream wants to be left alone.
         retry_after: Option<Duration>,
@@ -72,12 +82,12 @@ pub enum BreakerEvent {
     /// An attempt ended and says nothing of the provider: the caller left, or was at fault, or it was never
     /// sent. Rate limits (429) come here too: they are an embargo, not a failure.
     Neutral {
-        /// The permit of a probe, if it was one.
+        /// The permit of a probe or a trial, if it was one.
         probe: Option<Probe>,
     },
 }
 
-/// The permit of a probe. Comes back with the event that ends it.
+/// The permit of a probe or a trial. Comes back with the event that ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe(u64);
 
@@ -86,7 +96,7 @@ pub struct Probe(u64);
 pub struct BreakerEffects {
     /// After `Ask`: it may pass.
     pub admitted: bool,
-    /// After `Ask`: it passes as a probe, with this permit.
+    /// After `Ask`: it passes as a probe or a trial, with this permit.
     pub probe: Option<Probe>,
     /// It opened, or stays open for longer.
     pub opened: Option<Instant>,
@@ -140,7 +150,7 @@ impl Breaker {
     /// Takes an event. `draw` is a random number, for the jitter.
     pub fn on(&mut self, event: BreakerEvent, now: Instant, draw: u64) -> BreakerEffects {
         match event {
-            BreakerEvent::Ask => self.ask(now),
+            BreakerEvent::Ask { last_resort } => self.ask(last_resort, now),
             BreakerEvent::Success { probe } => self.success(probe, now),
             BreakerEvent::Failure { probe, retry_after } => self.failure(probe, retry_after, now, draw),
             BreakerEvent::Neutral { probe } => {
@@ -150,18 +160,20 @@ impl Breaker {
         }
     }
 
-    fn ask(&mut self, now: Instant) -> BreakerEffects {
-        match &mut self.inner {
-            Inner::Closed => BreakerEffects { admitted: true, ..BreakerEffects::default() },
-            Inner::Open { until, .. } if now < *until => BreakerEffects::default(),
-            Inner::Open { probe, .. } if probe_is_out(*probe, now) => BreakerEffects::default(),
-            Inner::Open { probe, .. } => {
-                self.probes += 1;
-                *probe = Some((self.probes, now));
-                let permit = Some(Probe(self.probes));
-                BreakerEffects { admitted: true, probe: permit, ..BreakerEffects::default() }
-            }
+    fn ask(&mut self, last_resort: bool, now: Instant) -> BreakerEffects {
+        let Inner::Open { until, probe } = &mut self.inner else {
+            return BreakerEffects { admitted: true, ..BreakerEffects::default() };
+        };
+        let is_its_time = now >= *until && !probe_is_out(*probe, now);
+        if !is_its_time && !last_resort {
+            return BreakerEffects::default();
         }
+        self.permits += 1;
+        if is_its_time {
+            *probe = Some((self.permits, now));
+        }
+        let permit = Some(Probe(self.permits));
+        BreakerEffects { admitted: true, probe: permit, ..BreakerEffects::default() }
     }
 
     fn success(&mut self, probe: Option<Probe>, now: Instant) -> BreakerEffects {
@@ -171,12 +183,12 @@ impl Breaker {
                 self.ring.add(now, true);
                 BreakerEffects::default()
             }
-            // Attempts that began before it opened say nothing of how the upstream is now; the probe does.
+            // Attempts that began before it opened say nothing of how the upstream is now; later ones do.
             Inner::Open { .. } => {
-                if !self.end_probe(probe) {
+                if probe.is_none_or(|Probe(id)| id <= self.before) {
                     return BreakerEffects::default();
                 }
-                *self = Breaker { probes: self.probes, ..Breaker::default() };
+                *self = Breaker { permits: self.permits, before: self.permits, ..Breaker::default() };
                 BreakerEffects { closed: true, ..BreakerEffects::default() }
             }
         }
@@ -203,7 +215,7 @@ impl Breaker {
                     self.streak = self.streak.saturating_add(1);
                     return self.open(retry_after, now, draw);
                 }
-                // One more that began before: only what the upstream asks for counts, if it is longer.
+                // A trial, or one that began before: only what the upstream asks for counts, if it is longer.
                 let asked = retry_after.map(|wait| now + wait.min(LONGEST_ASKED));
                 match asked.filter(|asked| *asked > until) {
                     Some(asked) => {
@@ -225,6 +237,7 @@ impl Breaker {
         let earlier = self.ready_at();
         let until = earlier.into_iter().fold(now + own.max(asked), Instant::max);
         self.inner = Inner::Open { until, probe: None };
+        self.before = self.permits;
         self.ring = Ring::default();
         self.in_a_row = 0;
         BreakerEffects { opened: Some(until), ..BreakerEffects::default() }

@@ -16,6 +16,8 @@ pub struct Facts {
     pub session: Option<Arc<str>>,
     /// The caller's agent (Claude Code: `x-claude-code-agent-id`), set for subagents.
     pub agent: Option<Arc<str>>,
+    /// The caller's program: its `user-agent`, or `mcp` for calls of MCP tools.
+    pub client: Option<Arc<str>>,
     /// Headers that rules may match: lower-case name, value. Never credentials.
     pub headers: Vec<(Arc<str>, Arc<str>)>,
 }

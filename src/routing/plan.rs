@@ -211,23 +211,15 @@ fn order_group(inputs: &Inputs<'_>, group: &mut [Standing], balance: &mut Balanc
     group.sort_by_key(|standing| standing.rank);
 }
 
-/// Splits the standing into candidates and skipped. Who is blocked for a while is asked only when nobody is
-/// free; who merely has no place at this moment stays behind the free ones, since its provider lets it queue.
+/// Makes candidates of the standing. Who is blocked for a while stays, behind those that are free: should they all
+/// fail, it is better asked than nobody.
 fn finish(inputs: &Inputs<'_>, standing: Vec<Standing>, plan: &mut Plan) {
     let Inputs { facts, table, .. } = *inputs;
-    let any_free = standing.iter().any(|standing| standing.blocked.is_none());
     plan.candidates.reserve(standing.len());
     for standing in standing {
         let Standing { wish, demoted, blocked, order, .. } = standing;
         let Some(row) = table.rows.get(wish.row) else { continue };
         let target = Target { provider: row.id.clone(), model: wish.model };
-        if let Some(blocked) = blocked
-            && any_free
-            && !blocked.can_queue()
-        {
-            plan.skipped.push(Skipped { target, why: WhyNot::Blocked(blocked) });
-            continue;
-        }
         let sticky = blocked.is_none() && inputs.affinity == Some(&target);
         plan.candidates.push(Candidate {
             row: wish.row,

@@ -3,26 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
-
-use crate::config::ProviderKind;
+use crate::config::{Config, ProviderKind};
 use crate::dialect::Usage;
 
-/// US dollars for a million tokens of each sort.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Price {
-    /// Input.
-    pub input: f64,
-    /// Output, reasoning included.
-    pub output: f64,
-    /// Input read from the prompt cache; as input where not said.
-    #[serde(default)]
-    pub cache_read: Option<f64>,
-    /// Input written to the prompt cache; as input where not said.
-    #[serde(default)]
-    pub cache_write: Option<f64>,
-}
+pub use crate::config::Price;
 
 /// A price table: by provider and model, then by model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,16 +43,29 @@ impl Prices {
         Ok(Prices { models: toml::from_str(text)?, own: HashMap::new() })
     }
 
-    /// Adds or replaces the price of `model`, or of `provider/model` at that provider alone.
-    pub fn set(&mut self, name: &str, price: Price) {
-        match name.split_once('/') {
-            Some((provider, model)) => {
-                self.own.entry(Arc::from(provider)).or_default().insert(Arc::from(model), price);
-            }
-            None => {
-                self.models.insert(Arc::from(name), price);
+    /// The built-in list, and before it what the config says in `[prices]`: of a model, wherever it is served, or
+    /// of `provider/model`, where the config has that provider.
+    pub fn of_config(config: &Config) -> Prices {
+        let mut prices = Prices::builtin().clone();
+        for (name, price) in &config.prices {
+            match name.split_once('/') {
+                Some((provider, model)) if config.providers.contains_key(provider) => {
+                    prices.set(provider, model, *price);
+                }
+                _ => prices.set_everywhere(name, *price),
             }
         }
+        prices
+    }
+
+    /// Adds or replaces the price of a model at one provider alone.
+    pub fn set(&mut self, provider: &str, model: &str, price: Price) {
+        self.own.entry(Arc::from(provider)).or_default().insert(Arc::from(model), price);
+    }
+
+    /// Adds or replaces the price of a model, wherever it is served.
+    pub fn set_everywhere(&mut self, model: &str, price: Price) {
+        self.models.insert(Arc::from(model), price);
     }
 
     /// The price of a model at a provider: its own entry, else that of the model wherever it is served. A
@@ -84,7 +81,7 @@ impl Prices {
         }
         let by_name = |name: &str| self.models.get(name).copied();
         let bare = model.rsplit_once('/').map_or(model, |(_, bare)| bare);
-        by_name(bare).or_else(|| by_name(without_date(bare))).or_else(|| {
+        by_name(model).or_else(|| by_name(bare)).or_else(|| by_name(without_date(bare))).or_else(|| {
             let dotted = bare.starts_with("claude-") && bare.contains('.');
             dotted.then(|| by_name(&bare.replace('.', "-"))).flatten()
         })
@@ -155,12 +152,28 @@ mod tests {
     fn a_providers_own_price_counts_there_and_a_server_of_ones_own_is_free() {
         let mut prices = Prices::builtin().clone();
         let own = Price { input: 1.0, output: 2.0, ..Price::default() };
-        prices.set("cheap/gpt-5", own);
+        prices.set("cheap", "gpt-5", own);
         assert_eq!(prices.of("cheap", KIND, "gpt-5"), Some(own));
         assert_ne!(prices.of("other", KIND, "gpt-5"), Some(own));
         assert_eq!(prices.of("here", ProviderKind::Local, "qwen3"), Some(Price::default()));
-        prices.set("here/qwen3", own);
+        prices.set("here", "qwen3", own);
         assert_eq!(prices.of("here", ProviderKind::Local, "qwen3"), Some(own));
+    }
+
+    #[test]
+    fn the_config_goes_before_the_list_and_unknown_stays_unknown() {
+        let text = "[providers.mine]\nkind = \"openrouter\"\n[prices]\n\
+                    \"mine/gpt-5\" = { input = 1.0, output = 2.0 }\n\
+                    \"z-ai/glm-9\" = { input = 3.0, output = 4.0, cache_read = 0.5 }\n\
+                    claude-sonnet-4-5 = { input = 5.0, output = 6.0 }\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let prices = Prices::of_config(&config);
+        let input = |provider: &str, model: &str| prices.of(provider, KIND, model).map(|price| price.input);
+        assert_eq!(input("mine", "gpt-5"), Some(1.0));
+        assert_ne!(input("other", "gpt-5"), Some(1.0));
+        assert_eq!(input("other", "z-ai/glm-9"), Some(3.0));
+        assert_eq!(input("other", "anthropic/claude-sonnet-4.5"), Some(5.0));
+        assert_eq!(input("mine", "mystery"), None);
     }
 
     #[test]

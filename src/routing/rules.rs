@@ -17,6 +17,7 @@ pub struct Matcher {
     header: Vec<(Arc<str>, WildMatch)>,
     session: Option<WildMatch>,
     agent: Option<WildMatch>,
+    client: Option<WildMatch>,
 }
 
 // === impl Matcher ===
@@ -36,6 +37,7 @@ impl Matcher {
                 .collect(),
             session: glob(&rule.session),
             agent: glob(&rule.agent),
+            client: glob(&rule.client),
         }
     }
 
@@ -50,6 +52,7 @@ impl Matcher {
                 .as_ref()
                 .is_none_or(|glob| glob.matches(model) || glob.matches(without_window_suffix(model)))
             && self.agent.as_ref().is_none_or(|glob| says(glob, facts.agent.as_deref()))
+            && self.client.as_ref().is_none_or(|glob| says(glob, facts.client.as_deref()))
             && self
                 .session
                 .as_ref()

@@ -111,15 +111,9 @@ impl Table {
             rows,
             aliases: config.models.clone(),
             routing: config.routing.clone(),
-            prices: Prices::builtin().clone(),
+            prices: Prices::of_config(config),
             index,
         }
-    }
-
-    /// The same table with other prices.
-    pub fn with_prices(mut self, prices: Prices) -> Table {
-        self.prices = prices;
-        self
     }
 
     /// The row of a provider.

@@ -44,8 +44,10 @@ pub enum Blame {
 /// How a request stands when an attempt has failed before the commit point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Situation {
-    /// Whether there is another candidate.
+    /// Whether another candidate stands free.
     pub others: bool,
+    /// Whether there is another candidate, if only one with something against it at this moment.
+    pub last_resorts: bool,
     /// Whether the provider has a key that this request has not tried.
     pub other_keys: bool,
     /// Retries left on this candidate.
@@ -102,7 +104,8 @@ pub fn step(fault: &Fault, situation: &Situation) -> Step {
     if fault.ambiguous && !situation.retry_ambiguous {
         return Step::Stop;
     }
-    let elsewhere = if situation.others { Step::NextCandidate } else { Step::Stop };
+    let anybody = situation.others || situation.last_resorts;
+    let elsewhere = if anybody { Step::NextCandidate } else { Step::Stop };
     let again = {
         let wait = fault.retry_after.unwrap_or(Duration::ZERO).max(situation.backoff);
         // With others at hand it is not worth waiting longer than for a retry of our own.
@@ -113,10 +116,10 @@ pub fn step(fault: &Fault, situation: &Situation) -> Step {
         Next::RetryHere => again.unwrap_or(elsewhere),
         Next::RotateKey if situation.other_keys => Step::OtherKey,
         Next::RotateKey if fault.kind == FaultKind::RateLimited && !situation.others => {
-            again.unwrap_or(Step::Stop)
+            again.unwrap_or(elsewhere)
         }
         Next::RotateKey | Next::NextCandidate => elsewhere,
-        Next::LargerWindow if situation.others => Step::LargerWindow,
+        Next::LargerWindow if anybody => Step::LargerWindow,
         Next::LargerWindow | Next::Stop => Step::Stop,
     }
 }
@@ -135,6 +138,7 @@ mod tests {
 
     const SITUATION: Situation = Situation {
         others: true,
+        last_resorts: true,
         other_keys: false,
         retries_left: 2,
         retry_ambiguous: true,
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn a_too_long_input_goes_only_to_a_larger_window() {
         assert_eq!(step(&fault(FaultKind::ContextLength), &SITUATION), Step::LargerWindow);
-        let alone = Situation { others: false, ..SITUATION };
+        let alone = Situation { others: false, last_resorts: false, ..SITUATION };
         assert_eq!(step(&fault(FaultKind::ContextLength), &alone), Step::Stop);
     }
 
@@ -174,13 +178,13 @@ mod tests {
             assert_eq!(step(&fault(kind), &Situation { other_keys: true, ..SITUATION }), Step::OtherKey);
             assert_eq!(step(&fault(kind), &SITUATION), Step::NextCandidate);
         }
-        let alone = Situation { others: false, ..SITUATION };
+        let alone = Situation { others: false, last_resorts: false, ..SITUATION };
         assert_eq!(step(&fault(FaultKind::Auth), &alone), Step::Stop);
     }
 
     #[test]
     fn a_rate_limit_is_waited_for_only_where_nobody_else_is_there() {
-        let alone = Situation { others: false, ..SITUATION };
+        let alone = Situation { others: false, last_resorts: false, ..SITUATION };
         assert_eq!(step(&after(FaultKind::RateLimited, 5), &SITUATION), Step::NextCandidate);
         let five = Step::Again(Duration::from_secs(5));
         assert_eq!(step(&after(FaultKind::RateLimited, 5), &alone), five);
@@ -214,13 +218,14 @@ mod tests {
                 Just(FaultKind::Auth), Just(FaultKind::Protocol),
             ],
             asked in proptest::option::of(any::<u32>()),
-            flags in any::<[bool; 2]>(),
+            flags in any::<[bool; 3]>(),
             retries_left in 0..3u32,
             millis in any::<[u16; 2]>(),
         ) {
             let situation = Situation {
                 others: flags[0],
                 other_keys: flags[1],
+                last_resorts: flags[2],
                 retries_left,
                 backoff: Duration::from_millis(millis[0].into()),
                 patience: Duration::from_millis(millis[1].into()),
@@ -232,7 +237,9 @@ mod tests {
                     prop_assert!(wait <= situation.patience && retries_left > 0);
                     prop_assert!(fault.retry_after.is_none_or(|asked| wait >= asked));
                 }
-                Step::NextCandidate | Step::LargerWindow => prop_assert!(situation.others),
+                Step::NextCandidate | Step::LargerWindow => {
+                    prop_assert!(situation.others || situation.last_resorts);
+                }
                 Step::OtherKey => prop_assert!(situation.other_keys),
                 Step::Stop => {}
             }

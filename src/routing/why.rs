@@ -110,8 +110,6 @@ pub enum WhyNot {
         /// The window.
         window: u64,
     },
-    /// It is blocked for a while, and others are not.
-    Blocked(Blocked),
     /// It does not list the model.
     NotListed,
     /// Others were named by the caller, a rule or an alias.
@@ -132,11 +130,6 @@ impl Blocked {
             Blocked::Down => (Duration::from_secs(1), 4),
             Blocked::Unhealthy => (Duration::from_secs(1), 5),
         }
-    }
-
-    /// Whether the provider's own queue of waiting requests deals with it.
-    pub(super) fn can_queue(self) -> bool {
-        matches!(self, Blocked::Full | Blocked::NoHeadroom)
     }
 }
 
@@ -232,7 +225,6 @@ impl fmt::Display for WhyNot {
             WhyNot::Window { input, window } => {
                 write!(f, "about {input} tokens of input do not fit its window of {window}")
             }
-            WhyNot::Blocked(blocked) => write!(f, "{blocked}"),
             WhyNot::NotListed => f.write_str("does not list the model"),
             WhyNot::NotNamed => f.write_str("not among those named for this request"),
         }

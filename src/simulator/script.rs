@@ -75,6 +75,8 @@ pub struct When {
     pub stream: Option<bool>,
     /// Whether reasoning is wanted.
     pub thinking: Option<bool>,
+    /// Whether the conversation ends with words of the model, to be continued.
+    pub prefill: Option<bool>,
     /// Only the n-th request that meets all else, counted from 1.
     pub nth: Option<u64>,
     /// The dialect: `anthropic`, `openai-chat`, `openai-responses`, `gemini`.

@@ -301,6 +301,7 @@ fn takes(when: &When, received: &Received) -> bool {
         && when.tools.is_none_or(|tools| tools != ask.tools.is_empty())
         && when.tool_result.is_none_or(|wanted| wanted == ask.has_results())
         && when.thinking.is_none_or(|thinking| thinking == ask.thinking)
+        && when.prefill.is_none_or(|prefill| prefill == ask.is_prefill())
         && when.system.as_ref().is_none_or(|text| ask.system.contains(text.as_str()))
         && when.text.as_ref().is_none_or(|text| ask.prompt().text.contains(text.as_str()))
         && when.headers.iter().all(header_fits)

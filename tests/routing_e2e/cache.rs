@@ -43,7 +43,7 @@ async fn response_caching_is_off_unless_asked_for() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_is_given_again_to_either_kind_of_caller() {
+async fn response_caching_gives_a_kept_answer_to_either_kind_of_caller() {
     for (first, second) in [(message("hello"), streamed("hello")), (streamed("hello"), message("hello"))] {
         let (up, daemon) = one(&says("an answer of some length, in pieces")).await;
         let fresh = ask(&daemon, &first).await;
@@ -138,7 +138,7 @@ async fn only_whole_good_answers_are_kept() {
 }
 
 #[tokio::test]
-async fn answers_are_forgotten_in_time_and_by_command() {
+async fn response_caching_forgets_after_the_ttl_and_by_command() {
     let (up, daemon) = one(&says("yes")).await;
     ask(&daemon, &message("hello")).await;
     pass(Duration::from_secs(61)).await;

@@ -74,7 +74,10 @@ async fn hedging_asks_a_second_provider_when_the_first_is_slow() {
     let reply = daemon.ask(&streamed("hello")).await;
     assert_eq!(reply.text(), "quick");
     assert!(began.elapsed() >= Duration::from_millis(150) && began.elapsed() < Duration::from_secs(1));
-    assert_eq!(reply.header("x-cproxy-route"), "a/claude-x: outrun, b/claude-x: ok");
+    assert_eq!(
+        reply.header("x-cproxy-route"),
+        "a/claude-x: outrun, b/claude-x: ok (lists the model; tier 2)"
+    );
     let left = |up: &cproxy::simulator::Handle| up.requests()[0].ended == Ended::Left;
     assert!(up[0].handle().wait_until(Duration::from_millis(500), left).await, "the loser is cancelled");
     assert!(daemon.comes_to_rest(Duration::from_secs(1)).await);

@@ -30,7 +30,7 @@ async fn a_breaker_opens_and_a_single_probe_closes_it() {
 }
 
 #[tokio::test]
-async fn a_health_check_marks_a_provider_ill_and_well_again() {
+async fn health_monitoring_marks_a_provider_ill_and_well_again() {
     let ill = "[[rule]]\nwhen = { path = \"/v1/models\" }\nanswer = { fail = { status = 503 } }\n".to_owned()
         + &says("from a");
     let up = upstreams(&[&ill, &says("from b")]).await;

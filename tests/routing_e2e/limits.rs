@@ -131,7 +131,7 @@ async fn who_finds_no_place_goes_to_the_next_provider_that_has_one() {
 }
 
 #[tokio::test]
-async fn requests_per_minute_are_kept() {
+async fn rate_limits_keep_to_the_requests_per_minute() {
     let up = upstream(&says("yes")).await;
     let config = "[routing]\nmax_wait = \"0s\"\n".to_owned()
         + &provider("a", &up, "limits = { requests_per_minute = 5 }");

@@ -46,7 +46,7 @@ pub(super) enum Trust {
     Given(Arc<ClientConfig>),
 }
 
-/// A connection, ready for a request.
+/// A new connection.
 #[allow(clippy::large_enum_variant)] // lives for a moment, on the stack
 pub(super) enum Connection {
     Http1(Http1),

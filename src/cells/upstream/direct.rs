@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::TrySendError;
 
 use super::connect::{Connection, Connector, Outgoing};
-use super::pool::Pool;
+use super::pool::{Free, Pool};
 use super::{Body, broken, not_connected};
 use crate::dialect::{Fault, FaultKind};
 use crate::runtime::clock;
@@ -45,11 +45,16 @@ impl Direct {
                 sent => return sent.map_err(|error| broken(error.error())),
             }
         }
-        let connection = self.connector.connect().await?;
-        if let Connection::Http2(shared) = &connection {
-            self.pool.share(shared.clone());
-        }
-        self.send_over(connection, request).await.map_err(|error| match error.message() {
+        let free = match self.connector.connect().await? {
+            Connection::Http1(connection) => Free::Http1(connection),
+            Connection::Http2(connection) => {
+                let stream =
+                    connection.stream().ok_or_else(|| not_connected(&"the server takes no stream"))?;
+                self.pool.share(connection);
+                Free::Http2(stream)
+            }
+        };
+        self.send_over(free, request).await.map_err(|error| match error.message() {
             Some(_) => not_connected(error.error()),
             None => broken(error.error()),
         })
@@ -57,19 +62,19 @@ impl Direct {
 
     async fn send_over(
         &self,
-        connection: Connection,
+        free: Free,
         request: Request<Bytes>,
     ) -> Result<Response<Body>, TrySendError<Request<Outgoing>>> {
-        match connection {
-            Connection::Http1(connection) => {
+        match free {
+            Free::Http1(connection) => {
                 let request = self.for_http1(request);
                 let response = connection.send(request, Arc::downgrade(&self.pool)).await?;
                 Ok(response.map(BodyExt::boxed_unsync))
             }
-            Connection::Http2(shared) => {
+            Free::Http2(stream) => {
                 let mut request = request.map(Full::new);
                 *request.version_mut() = Version::HTTP_2;
-                Ok(shared.send(request).await?.map(BodyExt::boxed_unsync))
+                Ok(stream.send(request).await?.map(BodyExt::boxed_unsync))
             }
         }
     }

@@ -27,6 +27,12 @@ pub(super) struct Http2 {
     streams: Arc<Streams>,
 }
 
+/// The right to one stream on a connection.
+pub(super) struct Stream {
+    sender: http2::SendRequest<Outgoing>,
+    place: Place,
+}
+
 struct Streams {
     open: AtomicUsize,
     /// How many the server takes at once.
@@ -74,21 +80,27 @@ impl Http2 {
         self.streams.open.load(Ordering::Acquire) == 0
     }
 
-    /// Whether one more stream may be opened now.
-    pub(super) fn has_room(&self) -> bool {
-        let open = self.streams.open.load(Ordering::Acquire);
-        self.sender.is_ready() && open < self.streams.limit.load(Ordering::Acquire)
+    /// One more stream, if it may be opened now: beyond the server's limit requests would wait unseen.
+    pub(super) fn stream(&self) -> Option<Stream> {
+        let limit = self.streams.limit.load(Ordering::Acquire);
+        let more = |open: usize| (open < limit).then_some(open + 1);
+        let ready = self.sender.is_ready();
+        let taken =
+            ready && self.streams.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok();
+        taken.then(|| Stream { sender: self.sender.clone(), place: Place(self.streams.clone()) })
     }
+}
 
+// === impl Stream ===
+
+impl Stream {
     /// Sends a request; resolves when the headers of the answer are there.
     pub(super) async fn send(
         mut self,
         request: Request<Outgoing>,
     ) -> Result<Response<Http2Body>, TrySendError<Request<Outgoing>>> {
-        self.streams.open.fetch_add(1, Ordering::AcqRel);
-        let place = Place(self.streams.clone());
         let response = self.sender.try_send_request(request).await?;
-        Ok(response.map(|incoming| Http2Body { incoming, _place: place }))
+        Ok(response.map(|incoming| Http2Body { incoming, _place: self.place }))
     }
 }
 

@@ -67,7 +67,7 @@ async fn settle() {
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_and_used_again() {
+async fn connection_pooling_keeps_a_connection_and_uses_it_again() {
     let (address, connections) = server(|_, mut stream| async move {
         while let Some(head) = read_request(&mut stream).await {
             assert!(head.starts_with("POST /v1/messages?beta=true HTTP/1.1\r\n"), "{head}");
@@ -294,6 +294,68 @@ async fn a_request_to_another_server_is_not_sent() {
     assert_eq!(connections.load(Ordering::SeqCst), 0);
 }
 
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_nobody_follows_it() {
+    let (elsewhere, visits) = server(|_, _| async {}).await;
+    let (address, _) = server(move |_, mut stream| async move {
+        read_request(&mut stream).await;
+        let answer = format!(
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{elsewhere}/v1/messages\r\ncontent-length: 0\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let response = client(address).send(request(address)).await.unwrap();
+    assert_eq!(response.status(), 307);
+    settle().await;
+    assert_eq!(visits.load(Ordering::SeqCst), 0, "a key must not follow a redirect");
+}
+
+/// Run by the test below, with a proxy in its environment.
+#[tokio::test]
+#[ignore = "needs HTTP_PROXY; run by another test"]
+async fn asks_through_the_proxy_of_the_environment() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = HttpUpstream::new("http://upstream.invalid", &Timeouts::default()).unwrap();
+    let request = http::Request::post("http://upstream.invalid/v1/messages").header("x-api-key", "k");
+    let response = client.send(request.body(Bytes::from_static(b"{}")).unwrap()).await.unwrap();
+    assert_eq!(text(response).await.unwrap(), "ok");
+    // What is on this machine is asked directly, whatever the environment says.
+    let (address, visits) = server(|_, mut stream| async move {
+        read_request(&mut stream).await;
+        stream.write_all(WHOLE).await.unwrap();
+    })
+    .await;
+    let direct = HttpUpstream::new(&format!("http://{address}"), &Timeouts::default()).unwrap();
+    let request = http::Request::post(format!("http://{address}/")).body(Bytes::from_static(b"{}")).unwrap();
+    assert_eq!(text(direct.send(request).await.unwrap()).await.unwrap(), "ok");
+    assert_eq!(visits.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_proxy_variables_hold_but_not_for_this_machine() {
+    let (asked, mut asks) = mpsc::channel(8);
+    let (proxy, _) = server(move |_, mut stream| {
+        let asked = asked.clone();
+        async move {
+            let head = read_request(&mut stream).await.unwrap_or_default();
+            let _ = asked.send(head.lines().next().unwrap_or_default().to_owned()).await;
+            let _ = stream.write_all(WHOLE).await;
+        }
+    })
+    .await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "cells::upstream::tests::asks_through_the_proxy_of_the_environment", "--ignored"]);
+    for name in ["no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "https_proxy", "HTTPS_PROXY"]
+    {
+        child.env_remove(name);
+    }
+    let output = child.env("HTTP_PROXY", format!("http://{proxy}")).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(asks.recv().await.unwrap(), "POST http://upstream.invalid/v1/messages HTTP/1.1");
+    assert!(asks.try_recv().is_err(), "the proxy was asked for one of the two");
+}
+
 mod tls {
     use std::convert::Infallible;
 
@@ -306,6 +368,14 @@ mod tls {
 
     /// A server that speaks the protocols of `alpn`, and a client that trusts it.
     async fn secured(alpn: &[&str]) -> (HttpUpstream, String, Arc<AtomicUsize>, mpsc::Receiver<()>) {
+        taking(alpn, 200).await
+    }
+
+    /// The same; over HTTP/2 it takes so many streams at once on one connection.
+    async fn taking(
+        alpn: &[&str],
+        streams: u32,
+    ) -> (HttpUpstream, String, Arc<AtomicUsize>, mpsc::Receiver<()>) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let ring = Arc::new(rustls::crypto::ring::default_provider());
@@ -326,7 +396,8 @@ mod tls {
                 let service = service_fn(move |request| answer(request, tell.clone()));
                 let io = TokioIo::new(stream);
                 let _ = if two {
-                    let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    builder.max_concurrent_streams(streams);
                     builder.serve_connection(io, service).await
                 } else {
                     hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
@@ -394,6 +465,20 @@ mod tls {
             assert_eq!(answer.unwrap(), "HTTP/2.0 {}");
         }
         assert_eq!(connections.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_servers_limit_of_streams_another_connection_is_opened() {
+        let (client, url, connections, _left) = taking(&["h2"], 3).await;
+        text(client.send(to(&url, "/")).await.unwrap()).await.unwrap();
+        let mut open = Vec::new();
+        for n in 0..10 {
+            let asked = tokio::time::timeout(Duration::from_secs(5), client.send(to(&url, "/stream"))).await;
+            let mut body = asked.expect("waits for a stream of another").unwrap().into_body();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first", "{n}");
+            open.push(body);
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 4, "ten streams, three on each");
     }
 
     #[tokio::test]

@@ -268,6 +268,7 @@ impl Bench {
                 .collect(),
             credential: Credential::default(),
             timeout: Some(LIMIT),
+            unseen: false,
             progress: None,
             cache: crate::exchange::CacheWish::Off,
         };

@@ -25,7 +25,9 @@ pub(super) fn rules(config: &Config, check: &mut Check<'_, '_>) {
 }
 
 fn matches(rule: &Rule, path: &KeyPath, check: &mut Check<'_, '_>) {
-    for (key, glob) in [("model", &rule.model), ("session", &rule.session), ("agent", &rule.agent)] {
+    for (key, glob) in
+        [("model", &rule.model), ("session", &rule.session), ("agent", &rule.agent), ("client", &rule.client)]
+    {
         if glob.as_deref().is_some_and(|glob| glob.trim().is_empty()) {
             check.report(&path.key(key), "an empty glob matches nothing; leave it out to match all");
         }
@@ -79,4 +81,5 @@ fn matches_everything(rule: &Rule) -> bool {
         && rule.header.is_empty()
         && rule.session.is_none()
         && rule.agent.is_none()
+        && rule.client.is_none()
 }

@@ -65,6 +65,7 @@ pub(super) async fn read(
         provider: text("x-cproxy-provider").map(crate::config::ProviderId),
         session,
         agent: text("x-claude-code-agent-id"),
+        client: text("user-agent"),
         headers: matchable(&parts.headers),
         head,
     };
@@ -78,6 +79,7 @@ pub(super) async fn read(
         credential: credential(&parts.headers, daemon),
         timeout: None,
         cache: CacheWish::of(&parts.headers),
+        unseen: false,
         progress: None,
     })
 }

@@ -233,12 +233,14 @@ pub(crate) fn request(
             provider: provider.map(ProviderId::from),
             session: session.map(Arc::from),
             agent: None,
+            client: Some(Arc::from(Front::Mcp.as_str())),
             headers: Vec::new(),
         },
         headers,
         credential: Credential::default(),
         timeout: None,
         cache: question.cache,
+        unseen: true,
         progress: None,
     }
 }

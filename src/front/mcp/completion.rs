@@ -105,6 +105,7 @@ async fn attempt(
     request.timeout = call.timeout;
     request.progress = progress.notes();
     let pieces = progress.texts().filter(|_| call.stream);
+    request.unseen = pieces.is_none();
     let (mut outcome, answer) = ask(shared, request, pieces).await;
     progress.finish().await;
 

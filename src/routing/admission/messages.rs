@@ -24,6 +24,8 @@ pub struct Ask {
     pub key: Option<Arc<str>>,
     /// Keys that this request has tried in vain.
     pub tried: Vec<Arc<str>>,
+    /// There is nobody else to ask: an open breaker lets it pass.
+    pub last_resort: bool,
     /// Until when it would wait; a moment that is past means not at all.
     pub deadline: Instant,
 }
@@ -53,7 +55,7 @@ pub struct Grant {
     pub key: usize,
     /// The name of its key; empty where there is no pool.
     pub key_name: Arc<str>,
-    /// The attempt is the probe of a half-open breaker.
+    /// The attempt is the probe of a half-open breaker, or a trial of an open one.
     pub probing: bool,
 }
 

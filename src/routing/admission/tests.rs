@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dialect::FaultKind;
 use crate::routing::limits::{Learned, Window};
 
 fn secs(secs: u64) -> Duration {
@@ -14,7 +15,15 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 fn ask(now: Instant) -> Ask {
-    Ask { model: Arc::from("m"), tokens: 100, session: None, key: None, tried: Vec::new(), deadline: now }
+    Ask {
+        model: Arc::from("m"),
+        tokens: 100,
+        session: None,
+        key: None,
+        tried: Vec::new(),
+        last_resort: false,
+        deadline: now,
+    }
 }
 
 fn waiting(now: Instant, wait: u64) -> Ask {
@@ -188,6 +197,47 @@ fn three_failures_open_the_breaker_of_that_model_alone() {
 }
 
 #[test]
+fn who_has_nobody_else_passes_an_open_breaker_and_its_success_closes_it() {
+    let now = Instant::now();
+    let mut admission = Admission::new(places(3), &[], now);
+    for _ in 0..3 {
+        let grant = granted(admission.admit(ask(now), now, 0));
+        admission.settle(grant.lease, failed(FaultKind::ServerError, None), now, 0);
+    }
+    let last = Ask { last_resort: true, ..ask(now) };
+    assert_eq!(refused(admission.admit(ask(now), now, 0)).why, RefusalKind::BreakerOpen);
+    let trials: Vec<_> = (0..3).map(|_| granted(admission.admit(last.clone(), now, 0))).collect();
+    assert!(trials.iter().all(|trial| trial.probing));
+    assert_eq!(refused(admission.admit(last.clone(), now, 0)).why, RefusalKind::Full, "its places hold");
+    let until = admission.vital("m", now).open_until;
+    admission.settle(trials[0].lease, failed(FaultKind::ServerError, None), now, 0);
+    assert_eq!(admission.vital("m", now).open_until, until, "a trial that fails changes nothing");
+    assert!(admission.begun(trials[1].lease, now), "its first output shows that the upstream is back");
+    assert_eq!(admission.vital("m", now).open_until, None);
+    granted(admission.admit(ask(now), now, 0));
+    admission.settle(trials[1].lease, well(1), now, 0);
+    admission.settle(trials[2].lease, failed(FaultKind::ServerError, None), now, 0);
+    assert_eq!(admission.breakers(now), [], "one failure opens nothing");
+}
+
+#[test]
+fn who_has_nobody_else_still_leaves_alone_who_asked_for_it() {
+    let now = Instant::now();
+    let mut admission = Admission::new(Limits::default(), &[], now);
+    for _ in 0..3 {
+        let grant = granted(admission.admit(ask(now), now, 0));
+        admission.settle(grant.lease, failed(FaultKind::ServerError, Some(20)), now, 0);
+        if admission.vital("m", now).embargo_until.is_some() {
+            break;
+        }
+    }
+    let last = Ask { last_resort: true, ..ask(now) };
+    let refusal = refused(admission.admit(last.clone(), now, 0));
+    assert_eq!(refusal, Refusal { why: RefusalKind::Embargo, ready_at: Some(now + secs(20)) });
+    ticket(admission.admit(Ask { deadline: now + secs(30), ..last }, now, 0));
+}
+
+#[test]
 fn a_dropped_probe_lets_the_next_one_go() {
     let now = Instant::now();
     let mut admission = Admission::new(Limits::default(), &[], now);
@@ -357,7 +407,11 @@ proptest! {
         for (what, wait, draw) in steps {
             now += Duration::from_millis(wait);
             match what {
-                0..=3 => match admission.admit(waiting(now, draw % 20), now, draw) {
+                0..=3 => match admission.admit(
+                    Ask { last_resort: draw.is_multiple_of(3), ..waiting(now, draw % 20) },
+                    now,
+                    draw,
+                ) {
                     Verdict::Granted(grant) => { open.push(grant.lease); grants += 1 }
                     Verdict::Wait { ticket, .. } => waits.push(ticket),
                     Verdict::Refused(_) => {}

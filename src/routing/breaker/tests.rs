@@ -4,8 +4,13 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::BreakerEvent::*;
+use super::BreakerEvent::{Failure, Neutral, Success};
 use super::*;
+
+/// Somebody who could also go elsewhere.
+const ASK: BreakerEvent = BreakerEvent::Ask { last_resort: false };
+/// Somebody who has nobody else.
+const LAST: BreakerEvent = BreakerEvent::Ask { last_resort: true };
 
 fn failure(breaker: &mut Breaker, now: Instant) -> BreakerEffects {
     breaker.on(Failure { probe: None, retry_after: None }, now, u64::MAX / 2)
@@ -29,7 +34,7 @@ fn three_failures_in_a_row_open_it_for_about_fifteen_seconds() {
     let now = Instant::now();
     let (mut breaker, until) = open(now);
     assert!(until > now + Duration::from_millis(13_400) && until < now + Duration::from_millis(16_600));
-    assert!(!breaker.on(Ask, now + secs(1), 0).admitted);
+    assert!(!breaker.on(ASK, now + secs(1), 0).admitted);
     assert_eq!(breaker.state(now), BreakerState::Open { until });
 }
 
@@ -68,13 +73,13 @@ fn half_of_five_failing_opens_it_and_old_ones_do_not_count() {
 fn one_probe_goes_and_its_success_closes() {
     let now = Instant::now();
     let (mut breaker, until) = open(now);
-    let probe = breaker.on(Ask, until, 0).probe;
+    let probe = breaker.on(ASK, until, 0).probe;
     assert!(probe.is_some());
     assert_eq!(breaker.state(until), BreakerState::HalfOpen { probing: true });
-    assert!(!breaker.on(Ask, until, 0).admitted, "only one at a time");
+    assert!(!breaker.on(ASK, until, 0).admitted, "only one at a time");
     assert!(breaker.on(Success { probe }, until, 0).closed);
     assert_eq!(breaker.state(until), BreakerState::Closed);
-    assert!(breaker.on(Ask, until, 0).admitted);
+    assert!(breaker.on(ASK, until, 0).admitted);
 }
 
 #[test]
@@ -84,7 +89,7 @@ fn a_failed_probe_doubles_the_wait_up_to_two_minutes() {
     let mut waits = Vec::new();
     for _ in 0..6 {
         now = until;
-        let probe = breaker.on(Ask, now, 0).probe;
+        let probe = breaker.on(ASK, now, 0).probe;
         until = breaker.on(Failure { probe, retry_after: None }, now, 0).opened.unwrap();
         waits.push((until - now).as_secs_f64() / 0.9);
     }
@@ -96,17 +101,47 @@ fn a_failed_probe_doubles_the_wait_up_to_two_minutes() {
 fn an_abandoned_probe_gives_its_permit_back() {
     let now = Instant::now();
     let (mut breaker, until) = open(now);
-    let probe = breaker.on(Ask, until, 0).probe;
+    let probe = breaker.on(ASK, until, 0).probe;
     breaker.on(Neutral { probe }, until, 0);
     assert_eq!(breaker.state(until), BreakerState::HalfOpen { probing: false });
-    let second = breaker.on(Ask, until, 0).probe;
+    let second = breaker.on(ASK, until, 0).probe;
     assert!(second.is_some() && second != probe);
     // A probe that never comes back does not wedge it.
     let later = until + PROBE_LOST;
-    let third = breaker.on(Ask, later, 0).probe;
+    let third = breaker.on(ASK, later, 0).probe;
     assert!(third.is_some());
-    assert!(!breaker.on(Success { probe: second }, later, 0).closed, "the lost one has no say any more");
     assert!(breaker.on(Success { probe: third }, later, 0).closed);
+}
+
+#[test]
+fn a_trial_passes_at_any_time_and_only_its_success_counts() {
+    let now = Instant::now();
+    let (mut breaker, until) = open(now);
+    let (first, second) = (breaker.on(LAST, now, 0).probe, breaker.on(LAST, now, 0).probe);
+    assert!(first.is_some() && second.is_some() && first != second);
+    for _ in 0..5 {
+        let failed = breaker.on(Failure { probe: first, retry_after: None }, now, 0);
+        assert_eq!(failed.opened, None);
+    }
+    assert_eq!(breaker.state(now), BreakerState::Open { until }, "neither shortened nor drawn out");
+    // Beside a probe that is out as well.
+    let probe = breaker.on(ASK, until, 0).probe;
+    assert!(probe.is_some() && breaker.on(LAST, until, 0).admitted);
+    assert!(!breaker.on(ASK, until, 0).admitted);
+    assert!(breaker.on(Success { probe: second }, until, 0).closed);
+    assert_eq!(breaker.state(until), BreakerState::Closed);
+    assert!(!breaker.on(Success { probe }, until, 0).closed);
+}
+
+#[test]
+fn a_trial_from_before_it_opened_again_says_nothing() {
+    let now = Instant::now();
+    let (mut breaker, until) = open(now);
+    let trial = breaker.on(LAST, now, 0).probe;
+    let probe = breaker.on(ASK, until, 0).probe;
+    let again = breaker.on(Failure { probe, retry_after: None }, until, 0).opened;
+    assert!(again.is_some());
+    assert!(!breaker.on(Success { probe: trial }, until, 0).closed);
 }
 
 #[test]
@@ -127,7 +162,7 @@ fn what_the_upstream_asks_for_is_a_floor_and_bounded() {
 fn a_failed_probe_does_not_shorten_what_the_upstream_asked_for_meanwhile() {
     let now = Instant::now();
     let (mut breaker, until) = open(now);
-    let probe = breaker.on(Ask, until, 0).probe;
+    let probe = breaker.on(ASK, until, 0).probe;
     // An attempt from before it opened comes back late, with a long wait.
     let late = Failure { probe: None, retry_after: Some(secs(600)) };
     assert_eq!(breaker.on(late, until, 0).opened, Some(until + secs(600)));
@@ -142,6 +177,8 @@ struct Model {
     in_a_row: u32,
     open_until: Option<Instant>,
     probe: Option<(Probe, Instant)>,
+    /// Permits given since it opened.
+    since: HashSet<u64>,
 }
 
 impl Model {
@@ -157,7 +194,7 @@ impl Model {
 proptest! {
     #[test]
     fn it_behaves_as_the_model(
-        steps in proptest::collection::vec((0..6u8, 0..20_000u64, any::<u64>(), any::<bool>()), 1..200)
+        steps in proptest::collection::vec((0..7u8, 0..20_000u64, any::<u64>(), any::<bool>()), 1..200)
     ) {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
@@ -167,26 +204,32 @@ proptest! {
         let mut out: Vec<Probe> = Vec::new();
         for (what, wait, draw, long) in steps {
             now += Duration::from_millis(if long { wait } else { wait / 20 });
-            let probe = if draw % 2 == 0 { out.pop() } else { None };
-            let is_the_probe = model.probe.is_some_and(|(own, _)| Some(own) == probe);
+            let permit = if draw % 2 == 0 { out.pop() } else { None };
+            let is_the_probe = model.probe.is_some_and(|(own, _)| Some(own) == permit);
             match what {
                 0..=2 => {
-                    let effects = breaker.on(Ask, now, draw);
+                    let last_resort = what == 2;
+                    let effects = breaker.on(BreakerEvent::Ask { last_resort }, now, draw);
                     let free = model.probe.is_none_or(|(_, since)| now - since >= PROBE_LOST);
-                    let expected = model.open_until.is_none_or(|until| now >= until && free);
+                    let its_time = model.open_until.is_some_and(|until| now >= until && free);
+                    let expected = model.open_until.is_none() || its_time || last_resort;
                     prop_assert_eq!(effects.admitted, expected);
                     prop_assert_eq!(effects.probe.is_some(), expected && model.open_until.is_some());
-                    if let Some(permit) = effects.probe {
-                        prop_assert!(permits.insert(permit.0), "no permit is given twice");
-                        model.probe = Some((permit, now));
-                        out.push(permit);
+                    if let Some(given) = effects.probe {
+                        prop_assert!(permits.insert(given.0), "no permit is given twice");
+                        model.since.insert(given.0);
+                        if its_time {
+                            model.probe = Some((given, now));
+                        }
+                        out.push(given);
                     }
-                    if let Some(unused) = probe { out.insert(0, unused) }
+                    if let Some(unused) = permit { out.insert(0, unused) }
                 }
                 3 => {
-                    let effects = breaker.on(Success { probe }, now, draw);
-                    prop_assert_eq!(effects.closed, is_the_probe);
-                    if is_the_probe {
+                    let effects = breaker.on(Success { probe: permit }, now, draw);
+                    let closes = permit.is_some_and(|permit| model.since.contains(&permit.0));
+                    prop_assert_eq!(effects.closed, closes);
+                    if closes {
                         model = Model::default();
                         origin = None;
                     } else if model.open_until.is_none() {
@@ -195,9 +238,10 @@ proptest! {
                         model.in_a_row = 0;
                     }
                 }
-                4 => {
+                4..=5 => {
                     let before = model.open_until;
-                    let effects = breaker.on(Failure { probe, retry_after: None }, now, draw);
+                    let retry_after = (what == 5).then_some(Duration::from_millis(draw % 400_000));
+                    let effects = breaker.on(Failure { probe: permit, retry_after }, now, draw);
                     let opens = match before {
                         None => {
                             origin.get_or_insert(now);
@@ -207,16 +251,29 @@ proptest! {
                         }
                         Some(_) => is_the_probe,
                     };
-                    prop_assert_eq!(effects.opened.is_some(), opens);
-                    if let Some(until) = effects.opened {
-                        prop_assert!(until >= now + secs(13) && until <= now + secs(133));
-                        prop_assert!(before.is_none_or(|before| until >= before));
-                        model = Model { open_until: Some(until), ..Model::default() };
-                        origin = None;
+                    let asked = retry_after.map(|wait| now + wait);
+                    match effects.opened {
+                        Some(until) if opens => {
+                            prop_assert!(until >= now + secs(13));
+                            prop_assert!(until <= (now + secs(133)).max(asked.unwrap_or(now)).max(before.unwrap_or(now)));
+                            prop_assert!(asked.is_none_or(|asked| until >= asked));
+                            prop_assert!(before.is_none_or(|before| until >= before));
+                            model = Model { open_until: Some(until), ..Model::default() };
+                            origin = None;
+                        }
+                        // Longer, since the upstream asked for it.
+                        Some(until) => {
+                            prop_assert!(before.is_some_and(|before| until > before) && asked == Some(until));
+                            model.open_until = Some(until);
+                        }
+                        None => {
+                            prop_assert!(!opens);
+                            prop_assert!(before.is_none() || asked <= before, "what is asked for is kept");
+                        }
                     }
                 }
                 _ => {
-                    breaker.on(Neutral { probe }, now, draw);
+                    breaker.on(Neutral { probe: permit }, now, draw);
                     if is_the_probe {
                         model.probe = None;
                     }
@@ -224,6 +281,7 @@ proptest! {
             }
             let closed = breaker.state(now) == BreakerState::Closed;
             prop_assert_eq!(closed, model.open_until.is_none());
+            prop_assert_eq!(breaker.ready_at(), model.open_until);
         }
     }
 }

@@ -233,6 +233,19 @@ fn the_first_rule_that_matches_sets_targets_and_effort_or_refuses() {
 }
 
 #[test]
+fn a_rule_may_be_for_one_program_alone() {
+    let text = format!("{THREE}\n[[routing.rules]]\nclient = \"codex_cli_rs/*\"\ntargets = [\"local\"]\n");
+    let table = table(&text);
+    let mut facts = asking("claude-opus-4-6");
+    for (client, is_local) in
+        [(None, false), (Some("claude-cli/2.1.197 (external, cli)"), false), (Some("codex_cli_rs/0.9"), true)]
+    {
+        facts.client = client.map(Arc::from);
+        assert_eq!(targets(&run(&table, &facts))[0].starts_with("local/"), is_local, "{client:?}");
+    }
+}
+
+#[test]
 fn who_cannot_serve_is_passed_over_and_who_may_not_comes_later() {
     let table = table(
         r#"
@@ -285,7 +298,7 @@ const PAIR: &str = r#"
 "#;
 
 #[test]
-fn who_is_blocked_for_a_while_is_asked_only_when_all_are() {
+fn who_is_blocked_for_a_while_is_a_last_resort() {
     let table = table(PAIR);
     let now = Instant::now() + Duration::from_secs(3600);
     let soon = Some(now + Duration::from_secs(5));
@@ -306,7 +319,7 @@ fn who_is_blocked_for_a_while_is_asked_only_when_all_are() {
     };
     insta::assert_snapshot!(with(&|row, _| Vital { open_until: soon.filter(|_| row == 0), ..well() }), @r#"
     + b/m: lists the model; tier 1
-    - a/m: its breaker is open for 5 s
+    + a/m: lists the model; tier 1; its breaker is open for 5 s: a last resort
     "#);
     insta::assert_snapshot!(with(&|row, _| {
         Vital { open_until: late.filter(|_| row == 0), embargo_until: soon.filter(|_| row == 1), ..well() }
@@ -342,7 +355,7 @@ fn a_session_stays_where_it_was_served_while_that_is_well() {
         assert!(plan.candidates[0].why.to_string().starts_with("served this session before"));
     }
     let sick = |row: usize, _: &str| Vital { alive: row == 0, ..well() };
-    assert_eq!(targets(&run_with(&table, &facts, &sick, Some(&home), &mut balance)), ["a/m"]);
+    assert_eq!(targets(&run_with(&table, &facts, &sick, Some(&home), &mut balance)), ["a/m", "b/m"]);
     // The fallback is a refuge, not a home.
     let text = format!("{PAIR}\n[routing]\nfallback_provider = \"b\"\n[models]\nx = \"a/y\"");
     let home = Target::parse("b/x").unwrap();

@@ -123,6 +123,11 @@ impl Ask {
         human_text(self.last_run())
     }
 
+    /// Whether the conversation ends with words of the model.
+    pub fn is_prefill(&self) -> bool {
+        matches!(self.turns.last(), Some(Turn::Model { .. }))
+    }
+
     /// Whether the request brings results of tools.
     pub fn has_results(&self) -> bool {
         self.last_run().iter().any(|turn| matches!(turn, Turn::Results(_)))

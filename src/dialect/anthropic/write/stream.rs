@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Put, Shared, State, write_stop, write_usage};
+use super::{Open, Put, Shared, State, write_stop, write_usage};
 use crate::dialect::anthropic::error;
 use crate::dialect::json::{write_escaped, write_str, write_u64};
 use crate::dialect::part::Sink;
@@ -42,6 +42,16 @@ impl StreamWriter {
     /// none, `estimate` for its count of input tokens.
     pub fn new(model: &str, id: &str, estimate: u64) -> StreamWriter {
         StreamWriter { shared: Shared::new(Events::default(), model, id, estimate) }
+    }
+
+    /// A writer for the rest of an answer of which others have written the start and so many blocks, the last of
+    /// them, if it is a text, perhaps still open.
+    pub fn resumed(model: &str, estimate: u64, blocks: u64, text_is_open: bool) -> StreamWriter {
+        let mut shared = Shared::new(Events::default(), model, "", estimate);
+        shared.state = State::Started;
+        shared.next_index = blocks;
+        shared.open = if text_is_open { Open::Text } else { Open::Nothing };
+        StreamWriter { shared }
     }
 
     /// The bytes written since the last time: whole events.
