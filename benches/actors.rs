@@ -40,6 +40,7 @@ fn admission(c: &mut Criterion) {
                             session: None,
                             key: None,
                             tried: Vec::new(),
+                            last_resort: false,
                             deadline,
                         };
                         let lease = ask(&entry.slot, deadline, |reply| ProviderMessage::Admit(wanted, reply));

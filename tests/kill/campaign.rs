@@ -100,6 +100,7 @@ async fn answer(bench: &Bench, path: &str, until: Instant) -> Result<(), String>
                 session: None,
                 key: None,
                 tried: Vec::new(),
+                last_resort: false,
                 deadline: clock::now(),
             };
             let admit = |reply| ProviderMessage::Admit(question(), reply);
