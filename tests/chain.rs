@@ -221,7 +221,7 @@ fn to_chat(body: &Value, variant: &str) -> Value {
 }
 
 fn from_chat(body: &Value, is_anthropic: bool) -> Value {
-    let to = Destination { model: "claude-opus-4-8", is_anthropic, max_output_tokens: None };
+    let to = Destination::new("claude-opus-4-8", is_anthropic);
     serde_json::from_slice(&to_messages(body.to_string().as_bytes(), &to).unwrap()).unwrap()
 }
 

@@ -12,6 +12,15 @@ mod anthropic;
 #[path = "wire/chat.rs"]
 mod chat;
 
+#[path = "wire/bad.rs"]
+mod bad;
+
+#[path = "wire/citations.rs"]
+mod citations;
+
+#[path = "wire/counts.rs"]
+mod counts;
+
 #[path = "wire/parts.rs"]
 mod parts;
 

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Dialect, tokens};
+use super::Dialect;
+use super::tokens::{self, Family, Weight};
 
 /// The facts of a request that routing needs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,8 +39,10 @@ pub struct Head {
     pub thinking: bool,
     /// Whether one of the tools is a web search of the server's.
     pub web_search: bool,
-    /// Input tokens, estimated from the bytes.
+    /// Input tokens, estimated from the bytes: as a model of Claude's counts.
     pub estimated_tokens: u64,
+    /// What that follows from, for models that count otherwise.
+    pub weight: Weight,
     /// The session, from `metadata.user_id` where it holds one.
     pub session: Option<String>,
 }
@@ -93,7 +96,7 @@ pub fn scan(body: &[u8]) -> Result<Head, BodyError> {
 /// required, of Responses `model` and `input`. Source: OpenAI API reference, "Chat" and "Responses".
 pub fn scan_as(body: &[u8], dialect: Dialect) -> Result<Head, BodyError> {
     let found = scanner::scan(body, dialect)?;
-    let estimated_tokens = found.tokens();
+    let weight = found.weight();
     let (model_span, model) = found.model.required("model", "a valid string")?;
     let conversation = if dialect == Dialect::OpenAiResponses { "input" } else { "messages" };
     found.messages.required(conversation, "a valid list")?;
@@ -109,7 +112,8 @@ pub fn scan_as(body: &[u8], dialect: Dialect) -> Result<Head, BodyError> {
         documents: found.content.documents,
         thinking: found.thinking,
         web_search: tools.web_search || found.searches,
-        estimated_tokens,
+        estimated_tokens: weight.tokens(Family::Claude),
+        weight,
         session: found
             .cache_key
             .filter(|key| !key.is_empty() && key.len() <= 200)
@@ -119,7 +123,8 @@ pub fn scan_as(body: &[u8], dialect: Dialect) -> Result<Head, BodyError> {
 
 /// The estimate of [`scan`] alone, for any body: never 0, never an error.
 pub(super) fn count(body: &[u8]) -> u64 {
-    scanner::scan(body, Dialect::Anthropic).map_or_else(|_| tokens::of_bytes(body), |found| found.tokens())
+    let weight = scanner::scan(body, Dialect::Anthropic).map(|found| found.weight());
+    weight.map_or_else(|_| tokens::of_bytes(body), |weight| weight.tokens(Family::Claude))
 }
 
 /// The same body with another model: all other bytes stay as they are.
@@ -147,6 +152,18 @@ pub fn session(user_id: &str) -> Option<String> {
         user_id.rsplit_once("_session_")?.1.to_owned()
     };
     (!session.is_empty() && session.len() <= 200).then_some(session)
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Input tokens as this model counts them, estimated.
+    pub fn tokens_for(&self, model: &str) -> u64 {
+        match self.weight == Weight::default() {
+            true => self.estimated_tokens,
+            false => self.weight.tokens(Family::of(model)),
+        }
+    }
 }
 
 // === impl Field ===

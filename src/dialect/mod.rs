@@ -11,6 +11,7 @@
 
 pub mod anthropic;
 pub mod carrier;
+pub mod citation;
 pub mod fault;
 pub mod gemini;
 pub mod head;
@@ -22,6 +23,7 @@ pub mod overflow;
 pub mod part;
 pub mod retry_after;
 pub mod schema;
+mod served;
 pub mod sse;
 mod stops;
 pub mod table;

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::citation::Citation;
 use super::sse;
 use super::{Fault, Usage};
 
@@ -25,6 +26,8 @@ pub enum Part<'a> {
     },
     /// Text that people read. Adjacent pieces belong to the same block.
     Text(Cow<'a, str>),
+    /// The text before this ends, and these sources back it. Without a text before it, it means nothing.
+    Citations(Vec<Citation>),
     /// Reasoning text. Adjacent pieces belong to the same block.
     Thinking(Cow<'a, str>),
     /// The reasoning block before this ends, and carries this signature (Anthropic's, or one of our
@@ -144,6 +147,7 @@ impl Part<'_> {
         match self {
             Part::Start { id, model, usage } => Part::Start { id: own(id), model: own(model), usage },
             Part::Text(text) => Part::Text(own(text)),
+            Part::Citations(citations) => Part::Citations(citations),
             Part::Thinking(text) => Part::Thinking(own(text)),
             Part::Signature(text) => Part::Signature(own(text)),
             Part::RedactedThinking(data) => Part::RedactedThinking(own(data)),

@@ -10,6 +10,7 @@ use super::request::Request;
 use crate::cells::Setup;
 use crate::dialect::anthropic::compose::Destination;
 use crate::dialect::anthropic::{self, ErrorAnswer, MessageBuilder, StreamWriter};
+use crate::dialect::openai_chat::Rectify;
 use crate::dialect::{Dialect, Fault, Part, Sink, openai_chat, openai_responses};
 use crate::routing::Candidate;
 use crate::runtime::clock;
@@ -49,11 +50,13 @@ pub fn messages<'r>(
     request: &'r Request,
     candidate: &Candidate,
     setup: &Setup,
+    learned: &[Rectify],
 ) -> Result<Cow<'r, Bytes>, Fault> {
     let to = Destination {
         model: &candidate.target.model,
         is_anthropic: candidate.dialect == Dialect::Anthropic,
         max_output_tokens: setup.config.capabilities.max_output_tokens,
+        is_strict_refused: learned.contains(&Rectify::NotStrict),
     };
     match request.dialect {
         Dialect::Anthropic | Dialect::Gemini => Ok(Cow::Borrowed(&request.body)),

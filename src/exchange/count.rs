@@ -10,6 +10,7 @@ use super::Exchange;
 use super::answer::{Answer, AnswerBody};
 use super::outgoing::counting;
 use super::request::Request;
+use crate::actors::directory::Published;
 use crate::routing::{Candidate, Facts, Plan};
 use crate::runtime::clock;
 
@@ -27,12 +28,22 @@ struct Counted {
 
 impl Exchange {
     /// Counts the tokens of a request: by the provider that would get it, if that is one that counts and answers
-    /// soon; else as an estimate. Counting needs no admission and uses up no limit.
+    /// soon; else as an estimate of what that provider's model would count. Counting needs no admission and uses up
+    /// no limit.
     pub async fn count_tokens(&self, request: Request) -> Answer {
-        let counted = tokio::time::timeout(COUNT_LIMIT, self.counted(&request)).await.ok().flatten();
+        let published = self.directory.published.load_full();
+        let plan = self.plan(&request, &published, true);
+        let first = plan.candidates.first();
+        let counted = async {
+            let candidate = first.filter(|candidate| candidate.why.blocked.is_none())?;
+            self.counted(&request, &plan, candidate, &published).await
+        };
+        let counted = tokio::time::timeout(COUNT_LIMIT, counted).await.ok().flatten();
+        let head = &request.facts.head;
+        let model = first.map_or(&*head.model, |candidate| &*candidate.target.model);
         let (tokens, how) = match counted {
             Some(tokens) => (tokens, "upstream"),
-            None => (request.facts.head.estimated_tokens.max(1), "estimate"),
+            None => (head.tokens_for(model).max(1), "estimate"),
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -45,13 +56,16 @@ impl Exchange {
     }
 
     /// What the provider that would get the request says; `None` if it can't, or does not.
-    async fn counted(&self, request: &Request) -> Option<u64> {
-        let published = self.directory.published.load_full();
-        let plan = self.plan(request, &published, true);
-        let candidate = plan.candidates.first().filter(|candidate| candidate.why.blocked.is_none())?;
+    async fn counted(
+        &self,
+        request: &Request,
+        plan: &Plan,
+        candidate: &Candidate,
+        published: &Published,
+    ) -> Option<u64> {
         let cell = &published.entries.get(candidate.row)?.cell;
         let (setup, key) = (cell.setup(), cell.any_key(clock::now()));
-        let message = counting(request, candidate, &plan, &setup, key.as_ref())?;
+        let message = counting(request, candidate, plan, &setup, key.as_ref())?;
         let response = setup.upstream.send(message).await.ok()?;
         if !response.status().is_success() {
             return None;

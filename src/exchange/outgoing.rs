@@ -67,12 +67,13 @@ pub fn outgoing(
             (path(same), body, Reading::Same(setup.variant))
         }
         Dialect::Anthropic => {
-            let body = caller::messages(request, candidate, setup)?.into_owned();
+            let body = caller::messages(request, candidate, setup, learned)?.into_owned();
             (path(Dialect::Anthropic), body, Reading::Messages)
         }
         Dialect::OpenAiChat => {
             let target = target();
-            match openai_chat::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
+            match openai_chat::from_messages(&caller::messages(request, candidate, setup, learned)?, &target)?
+            {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
@@ -82,7 +83,10 @@ pub fn outgoing(
         }
         Dialect::OpenAiResponses => {
             let target = target();
-            match openai_responses::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
+            match openai_responses::from_messages(
+                &caller::messages(request, candidate, setup, learned)?,
+                &target,
+            )? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
@@ -96,7 +100,7 @@ pub fn outgoing(
         }
         Dialect::Gemini => {
             let target = target();
-            match gemini::from_messages(&caller::messages(request, candidate, setup)?, &target)? {
+            match gemini::from_messages(&caller::messages(request, candidate, setup, learned)?, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));
@@ -146,7 +150,7 @@ pub fn counting(
         // Others than OpenAI speak Responses without this.
         Dialect::OpenAiResponses if setup.config.kind == ProviderKind::Openai => {
             let target = translation_target(request, candidate, plan, setup, &[]);
-            let messages = caller::messages(request, candidate, setup).ok()?;
+            let messages = caller::messages(request, candidate, setup, &[]).ok()?;
             let Ok(Translation::Send(translated)) = openai_responses::from_messages(&messages, &target)
             else {
                 return None;
@@ -213,7 +217,7 @@ fn translation_target<'a>(
         documents: can.documents,
         rectified: learned,
         extra: Some(&setup.config.extra),
-        input_estimate: request.facts.head.estimated_tokens,
+        input_estimate: request.facts.head.tokens_for(&candidate.target.model),
         ..openai_chat::Target::new(&candidate.target.model, setup.variant)
     }
 }
@@ -352,7 +356,8 @@ impl Reading {
     /// The change to the request that a refusal asks for.
     pub fn mend(&self, fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
         match self {
-            Reading::Same(_) | Reading::Messages => None,
+            Reading::Same(_) => None,
+            Reading::Messages => openai_chat::rectify_composed(fault, known),
             Reading::Chat(translated, _)
             | Reading::Responses(translated, _)
             | Reading::Gemini(translated, _) => openai_chat::rectify(fault, translated, known),

@@ -13,6 +13,8 @@ pub struct Summary {
     pub model: String,
     /// The text of each text block.
     pub texts: Vec<String>,
+    /// What backs each text block.
+    pub citations: Vec<Vec<Value>>,
     /// Text and signature of each thinking block.
     pub thinking: Vec<(String, String)>,
     /// The data of each `redacted_thinking` block.
@@ -191,7 +193,12 @@ impl Checker {
         };
         match (open.kind.as_str(), kind) {
             ("text", "text_delta") => append(&mut open.block, "text", text("text")?),
-            ("text", "citations_delta") => {}
+            ("text", "citations_delta") => {
+                ensure!(delta["citation"]["type"].is_string(), "a citation without a type");
+                let list = open.block.entry("citations").or_insert_with(|| Value::Array(Vec::new()));
+                let list = list.as_array_mut().ok_or("citations that are no list")?;
+                list.push(delta["citation"].clone());
+            }
             ("thinking", "thinking_delta") => {
                 ensure!(!open.signed, "thinking after its signature");
                 append(&mut open.block, "thinking", text("thinking")?);
@@ -227,6 +234,8 @@ impl Checker {
             "text" => {
                 ensure!(!text("text").is_empty(), "an empty text block");
                 self.summary.texts.push(text("text"));
+                let citations = open.block.get("citations").and_then(Value::as_array).cloned();
+                self.summary.citations.push(citations.unwrap_or_default());
             }
             "thinking" => {
                 ensure!(open.signed, "a thinking block without a signature");

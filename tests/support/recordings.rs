@@ -16,6 +16,18 @@ pub fn recordings(provider: &str, ending: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// The providers that there are recordings of.
+pub fn folders() -> Vec<String> {
+    let entries = folder().and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir())?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
 fn files(folder: &Path, ending: &str) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())).collect())

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cproxy::dialect::anthropic::{MessageBuilder, Reader, StreamWriter, Watch};
 use cproxy::dialect::part::{Flow, Source};
-use cproxy::dialect::{Fault, Part, head, sse, tokens};
+use cproxy::dialect::{Fault, Part, head, sse};
 use serde_json::{Value, json};
 
 use crate::support::grammar::{self, Summary};
@@ -60,6 +60,8 @@ fn watch(pieces: &[&[u8]]) -> (Vec<u8>, Watch, Result<(), Fault>) {
 #[derive(Debug, Default, PartialEq)]
 struct Plain {
     text: String,
+    /// Each text that something backs, without the blanks before it, and what does.
+    cited: Vec<(String, Vec<Value>)>,
     thinking: Vec<(String, String)>,
     redacted: Vec<String>,
     calls: Vec<(String, String, Value)>,
@@ -106,18 +108,31 @@ fn plain(recording: &str) -> Plain {
                     "signature_delta" => append("signature", &delta["signature"]),
                     "compaction_delta" => append("content", &delta["content"]),
                     "input_json_delta" => input.push_str(delta["partial_json"].as_str().unwrap()),
-                    "citations_delta" | "from_the_future" => {}
-                    other => panic!("the plain reader doesn't know {other}"),
+                    "citations_delta" => {
+                        let mut list = block["citations"].as_array().cloned().unwrap_or_default();
+                        list.push(delta["citation"].clone());
+                        block["citations"] = list.into();
+                    }
+                    _ => {} // of the future
                 }
             }
             "content_block_stop" => {
                 let (mut block, input) = open.take().unwrap();
                 if !input.is_empty() {
-                    block["input"] = serde_json::from_str(&input).unwrap();
+                    match serde_json::from_str(&input) {
+                        Ok(input) => block["input"] = input,
+                        Err(_) => continue, // the limit cut it
+                    }
                 }
                 let text = |field: &str| block[field].as_str().unwrap_or_default().to_owned();
                 match block["type"].as_str().unwrap() {
-                    "text" => plain.text.push_str(&text("text")),
+                    "text" => {
+                        plain.text.push_str(&text("text"));
+                        let citations = block["citations"].as_array().filter(|list| !list.is_empty());
+                        if let Some(citations) = citations {
+                            plain.cited.push((text("text").trim_start().to_owned(), citations.clone()));
+                        }
+                    }
                     "thinking" => plain.thinking.push((text("thinking"), text("signature"))),
                     "redacted_thinking" => plain.redacted.push(text("data")),
                     "tool_use" => plain.calls.push((text("id"), text("name"), block["input"].clone())),
@@ -140,6 +155,13 @@ fn said(summary: &Summary) -> Plain {
     let count = |field: &str| summary.usage[field].as_u64().unwrap();
     Plain {
         text: summary.texts.concat(),
+        cited: summary
+            .texts
+            .iter()
+            .zip(&summary.citations)
+            .filter(|(_, citations)| !citations.is_empty())
+            .map(|(text, citations)| (text.trim_start().to_owned(), citations.clone()))
+            .collect(),
         thinking: summary.thinking.clone(),
         redacted: summary.redacted.clone(),
         calls: summary.calls.iter().map(|c| (c.id.clone(), c.name.clone(), c.input.clone())).collect(),
@@ -154,8 +176,14 @@ fn said(summary: &Summary) -> Plain {
     }
 }
 
+/// The streams that are whole answers, and no errors.
 fn streams() -> Vec<(String, Vec<u8>)> {
-    recordings("anthropic", ".response.sse")
+    let mut streams = recordings("anthropic", ".response.sse");
+    streams.retain(|(_, body)| {
+        let squeezed: String = text(body).split_whitespace().collect();
+        squeezed.contains("\"type\":\"message_stop\"") && !squeezed.contains("\"type\":\"error\"")
+    });
+    streams
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -194,6 +222,8 @@ fn a_stream_built_into_one_message_says_the_same() {
             let blocks = json["content"].as_array().unwrap().iter();
             blocks.filter(|block| block["type"] == kind).map(|block| block[field].clone()).collect()
         };
+        let cited: Vec<Value> = of("text", "citations").into_iter().filter(|list| !list.is_null()).collect();
+        assert_eq!(cited, plain.cited.iter().map(|cited| json!(cited.1)).collect::<Vec<_>>(), "{name}");
         let texts: String = of("text", "text").iter().map(|text| text.as_str().unwrap()).collect();
         assert_eq!(texts, plain.text, "{name}");
         assert_eq!(of("tool_use", "input"), plain.calls.iter().map(|c| c.2.clone()).collect::<Vec<_>>());
@@ -252,37 +282,16 @@ fn what_is_passed_on_is_seen_as_it_is() {
 }
 
 #[test]
-fn estimates_are_near_what_was_counted() {
-    for (name, request) in recordings("anthropic", ".request.json") {
-        let stem = name.trim_end_matches(".request.json");
-        let counted = recordings("anthropic", "").into_iter().find_map(|(other, body)| {
-            let answer = other.strip_prefix(stem)?.starts_with(".response").then_some(body)?;
-            let text = text(&answer);
-            let (_, after) = text.split_once("\"input_tokens\":")?;
-            let digits = after.trim_start();
-            digits[..digits.find(|c: char| !c.is_ascii_digit())?].parse::<u64>().ok()
-        });
-        let Some(counted) = counted else { continue };
-        let estimate = tokens::estimate(&request);
-        println!("{stem}: counted {counted}, estimated {estimate}");
-        assert!(estimate > 0);
-        // What the vendor adds for its own tools (search, MCP, citations) stands in no body.
-        let own_tools = ["websearch", "mcp_connector", "citations"].iter().any(|kind| stem.starts_with(kind));
-        if !own_tools {
-            let off = (estimate as f64 - counted as f64).abs();
-            assert!(off <= 0.2 * counted as f64 || off <= 10.0, "{stem}: {estimate} for {counted}");
-        }
-    }
-}
-
-#[test]
 fn recorded_requests_have_a_head() {
     for (name, request) in recordings("anthropic", ".request.json") {
         let head = head::scan(&request).unwrap_or_else(|error| panic!("{name}: {error}"));
         let json: Value = serde_json::from_slice(&request).unwrap();
         assert_eq!(head.model, json["model"], "{name}");
-        assert_eq!(head.images, name.starts_with("image_in_tool_result"), "{name}");
-        assert_eq!(head.documents, name.starts_with("citations"), "{name}");
+        let has = |kind: &str| {
+            let text = json["messages"].to_string();
+            text.contains(&format!("\"type\":\"{kind}\""))
+        };
+        assert_eq!((head.images, head.documents), (has("image"), has("document")), "{name}");
         assert_eq!(head.tools as usize, json["tools"].as_array().map_or(0, Vec::len), "{name}");
     }
 }
@@ -297,14 +306,19 @@ fn recorded_answers_that_are_whole_are_read() {
             continue;
         }
         let summary = summary.unwrap();
-        assert_eq!(json["usage"]["output_tokens"], summary.usage.unwrap().output, "{name}");
+        if let Some(output) = json["usage"]["output_tokens"].as_u64() {
+            assert_eq!(output, summary.usage.unwrap().output, "{name}");
+        }
         let mut builder = MessageBuilder::new(json["model"].as_str().unwrap(), "msg_ours", 7);
         cproxy::dialect::anthropic::response::read(&body, &mut builder).unwrap();
         let again: Value = serde_json::from_slice(&builder.finish().unwrap()).unwrap();
         assert_eq!(again["stop_reason"], json["stop_reason"], "{name}");
+        // Blanks between two texts join the second.
+        let is_blank = |block: &Value| block["text"].as_str().is_some_and(|text| text.trim().is_empty());
         let kinds = |json: &Value| -> Vec<Value> {
-            json["content"].as_array().unwrap().iter().map(|block| block["type"].clone()).collect()
+            let blocks = json["content"].as_array().unwrap().iter().filter(|block| !is_blank(block));
+            blocks.map(|block| block["type"].clone()).collect()
         };
-        assert_eq!(kinds(&again).len(), kinds(&json).len(), "{name}");
+        assert_eq!(kinds(&again), kinds(&json), "{name}");
     }
 }

@@ -28,6 +28,8 @@ struct Said {
     text: String,
     reasoning: String,
     calls: Vec<(String, Value)>,
+    /// The addresses of the pages that back the text.
+    pages: Vec<String>,
     stop: String,
     /// Input in all, output.
     usage: Option<(u64, u64)>,
@@ -86,8 +88,13 @@ fn said(parts: &[Part<'_>]) -> Said {
         match part {
             Part::Text(text) => said.text.push_str(text),
             Part::Thinking(text) => said.reasoning.push_str(text),
+            Part::Citations(citations) => {
+                said.pages.extend(citations.iter().filter_map(|citation| Some(citation.of_page()?.url)));
+            }
             Part::Call { name, arguments, .. } => {
-                said.calls.push((name.to_string(), serde_json::from_str(arguments).unwrap()));
+                let arguments: Value = serde_json::from_str(arguments).unwrap();
+                let is_wrapped = arguments.get("_unparsed_arguments").is_some();
+                said.calls.push((name.to_string(), if is_wrapped { Value::Null } else { arguments }));
             }
             Part::End { stop, usage } => {
                 said.stop = match stop {
@@ -95,6 +102,7 @@ fn said(parts: &[Part<'_>]) -> Said {
                     Stop::ToolUse => "tool_use",
                     Stop::MaxTokens => "max_tokens",
                     Stop::Refusal(_) => "refusal",
+                    Stop::StopSequence(_) => "end_turn",
                     other => panic!("unexpected stop {other:?}"),
                 }
                 .to_owned();
@@ -111,17 +119,22 @@ fn said(parts: &[Part<'_>]) -> Said {
 fn plainly(chunks: &[Value]) -> Said {
     let mut said = Said::default();
     let mut calls: Vec<(u64, String, String)> = Vec::new();
+    let mut ids: Vec<String> = Vec::new();
     let mut finish = String::new();
     let mut is_refused = false;
     for chunk in chunks {
         let usage = &chunk["usage"];
         if let (Some(input), Some(output)) =
             (usage["prompt_tokens"].as_u64(), usage["completion_tokens"].as_u64())
+            && input + output > 0
         {
             let total = usage["total_tokens"].as_u64().unwrap_or(0);
             said.usage = Some((input, output.max(total.saturating_sub(input))));
         }
-        let choice = &chunk["choices"][0];
+        let mut choices = chunk["choices"].as_array().into_iter().flatten();
+        let Some(choice) = choices.find(|choice| choice["index"].as_u64().unwrap_or(0) == 0) else {
+            continue;
+        };
         if finish.is_empty() {
             finish.push_str(choice["finish_reason"].as_str().unwrap_or_default());
         }
@@ -138,31 +151,75 @@ fn plainly(chunks: &[Value]) -> Said {
             }
             _ => {}
         }
+        let annotations = delta["annotations"].as_array().into_iter().flatten();
+        let cited = annotations.filter_map(|annotation| annotation["url_citation"]["url"].as_str());
+        let lists = [&chunk["search_results"], &chunk["citations"]];
+        let list = lists.into_iter().find_map(|list| list.as_array().filter(|list| !list.is_empty()));
+        let listed = list.into_iter().flatten().filter_map(|page| page["url"].as_str().or(page.as_str()));
+        for url in cited.chain(listed.filter(|_| !finish.is_empty())) {
+            if !said.pages.iter().any(|known| known == url) {
+                said.pages.push(url.to_owned());
+            }
+        }
+        if let Some(transcript) = delta["audio"]["transcript"].as_str() {
+            said.text.push_str(transcript);
+        }
         if let Some(refusal) = delta["refusal"].as_str().filter(|refusal| !refusal.is_empty()) {
             said.text.push_str(refusal);
             is_refused = true;
         }
         let reasoning = delta["reasoning_content"].as_str().or(delta["reasoning"].as_str());
-        said.reasoning.push_str(reasoning.unwrap_or_default());
+        let details = delta["reasoning_details"].as_array().into_iter().flatten();
+        let details: String =
+            details.filter_map(|one| one["text"].as_str().or(one["summary"].as_str())).collect();
+        said.reasoning.push_str(reasoning.filter(|text| !text.is_empty()).unwrap_or(&details));
         for (nth, call) in delta["tool_calls"].as_array().into_iter().flatten().enumerate() {
             let index = call["index"].as_u64().unwrap_or(nth as u64);
-            if !calls.iter().any(|call| call.0 == index) {
+            let id = call["id"].as_str().unwrap_or_default().to_owned();
+            let last = calls.iter().rposition(|call| call.0 == index);
+            // Some servers give every call the same index.
+            let known = last.filter(|at| id.is_empty() || ids[*at].is_empty() || ids[*at] == id);
+            let at = known.unwrap_or_else(|| {
                 calls.push((index, String::new(), String::new()));
+                ids.push(id.clone());
+                calls.len() - 1
+            });
+            let name = call["function"]["name"].as_str().unwrap_or_default();
+            if calls[at].1 != name {
+                calls[at].1.push_str(name);
             }
-            let known = calls.iter_mut().find(|call| call.0 == index).unwrap();
-            known.1.push_str(call["function"]["name"].as_str().unwrap_or_default());
-            known.2.push_str(call["function"]["arguments"].as_str().unwrap_or_default());
+            match &call["function"]["arguments"] {
+                Value::String(text) => calls[at].2.push_str(text),
+                Value::Null => {}
+                other => calls[at].2.push_str(&other.to_string()),
+            }
+        }
+        let old = &delta["function_call"];
+        if old.is_object() {
+            if calls.is_empty() {
+                calls.push((0, String::new(), String::new()));
+                ids.push(String::new());
+            }
+            calls[0].1.push_str(old["name"].as_str().unwrap_or_default());
+            calls[0].2.push_str(old["arguments"].as_str().unwrap_or_default());
         }
     }
     for (_, name, arguments) in calls {
         let arguments = if arguments == "null" || arguments.is_empty() { "{}" } else { &arguments };
         match serde_json::from_str(arguments) {
             Ok(arguments) => said.calls.push((name, arguments)),
-            Err(_) => assert_eq!(finish, "length", "only the limit cuts a call"),
+            Err(_) if finish == "length" => {} // cut
+            Err(_) => said.calls.push((name, Value::Null)),
         }
     }
+    // Servers without a parser for it leave the reasoning in the text.
+    if let Some(rest) = said.text.trim_start().strip_prefix("<think>") {
+        let (reasoning, text) = rest.split_once("</think>").unwrap_or((rest, ""));
+        said.reasoning.push_str(reasoning);
+        said.text = text.to_owned();
+    }
     said.stop = match finish.as_str() {
-        "length" => "max_tokens",
+        "length" | "model_length" => "max_tokens",
         "content_filter" => "refusal",
         _ if is_refused => "refusal",
         _ if !said.calls.is_empty() => "tool_use",
@@ -183,7 +240,17 @@ fn chunks(body: &[u8]) -> Vec<Value> {
 fn every_stream_says_what_its_chunks_say() {
     let mut count = 0;
     for recording in answers(".sse") {
-        let wanted = plainly(&chunks(&recording.body));
+        let all = chunks(&recording.body);
+        let is_finished =
+            |chunk: &&Value| chunk["choices"][0]["finish_reason"].as_str().is_some_and(|why| !why.is_empty());
+        let at = all.iter().position(|chunk| is_finished(&chunk)).unwrap_or(all.len());
+        let fails = all[..at].iter().any(|chunk| chunk["error"].is_object() || chunk["error"].is_string());
+        if fails || (at == all.len() && !recording.body.ends_with(b"[DONE]\n\n")) {
+            let fault = read(recording.variant, std::iter::once(recording.body.as_slice()));
+            assert!(fault.is_err(), "{}: an error, or no end", recording.name);
+            continue;
+        }
+        let wanted = plainly(&all);
         let whole = read(recording.variant, std::iter::once(recording.body.as_slice())).unwrap();
         assert_eq!(said(&whole), wanted, "{}", recording.name);
         in_order(&whole, &recording.name);
@@ -192,12 +259,12 @@ fn every_stream_says_what_its_chunks_say() {
     println!("{count} streams read");
 }
 
-/// Reasoning, then text, then calls; a start before and an end after.
+/// Reasoning and text, then calls; a start before and an end after.
 fn in_order(parts: &[Part<'_>], name: &str) {
     let rank = |part: &Part<'_>| match part {
         Part::Start { .. } => 0,
         Part::Thinking(_) | Part::Signature(_) | Part::RedactedThinking(_) => 1,
-        Part::Text(_) => 2,
+        Part::Text(_) | Part::Citations(_) => 1,
         Part::Call { .. } | Part::Block(_) => 3,
         Part::End { .. } => 4,
     };

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cproxy::dialect::anthropic::write::{error_event, ping};
 use cproxy::dialect::anthropic::{MessageBuilder, StreamWriter, response};
+use cproxy::dialect::citation::Citation;
 use cproxy::dialect::part::Sink;
 use cproxy::dialect::{Fault, FaultKind, Part, Stop, Usage};
 use proptest::prelude::*;
@@ -64,6 +65,9 @@ fn part() -> impl Strategy<Value = Part<'static>> {
         1 => (any::<String>(), usage())
             .prop_map(|(id, usage)| Part::Start { id: id.into(), model: "upstream".into(), usage }),
         4 => text().prop_map(|text| Part::Text(text.into())),
+        1 => proptest::collection::vec("[a-z\n\"]{0,9}", 0..3).prop_map(|urls| {
+            Part::Citations(urls.iter().map(|url| Citation::page(url, None, url, None)).collect())
+        }),
         2 => text().prop_map(|text| Part::Thinking(text.into())),
         1 => text().prop_map(|text| Part::Signature(text.into())),
         1 => text().prop_map(|text| Part::RedactedThinking(text.into())),

@@ -44,6 +44,15 @@ fn said(parts: &[Part<'_>]) -> (String, Vec<(String, Value)>) {
     (text, calls)
 }
 
+/// The addresses of the pages that back the text: from the parts.
+fn pages(parts: &[Part<'_>]) -> Vec<String> {
+    let lists = parts.iter().filter_map(|part| match part {
+        Part::Citations(citations) => Some(citations),
+        _ => None,
+    });
+    lists.flatten().filter_map(|citation| Some(citation.of_page()?.url)).collect()
+}
+
 /// The same from the items that the stream says are done.
 fn plainly(items: &[Value]) -> (String, Vec<(String, Value)>) {
     let (mut text, mut calls) = (String::new(), Vec::new());
@@ -53,7 +62,8 @@ fn plainly(items: &[Value]) -> (String, Vec<(String, Value)>) {
         }
         let name = item["name"].as_str().unwrap_or_default().to_owned();
         if item["type"] == "function_call" && item["status"] != "incomplete" {
-            calls.push((name, serde_json::from_str(item["arguments"].as_str().unwrap()).unwrap()));
+            let arguments = item["arguments"].as_str().filter(|text| !text.is_empty()).unwrap_or("{}");
+            calls.push((name, serde_json::from_str(arguments).unwrap()));
         } else if item["type"] == "custom_tool_call" {
             calls.push((name, json!({"input": item["input"]})));
         }
@@ -85,16 +95,36 @@ fn every_recorded_stream_says_what_its_items_say() {
             .filter(|event| event["type"] == "response.output_item.done")
             .map(|event| event["item"].clone())
             .collect();
+        let is_end = |event: &&Value| {
+            matches!(event["type"].as_str(), Some("response.completed" | "response.incomplete"))
+        };
+        let Some(last) = events.iter().rfind(is_end) else {
+            assert!(read(&body, body.len()).is_err(), "{name}: an error, or no end");
+            continue;
+        };
         let parts = read(&body, body.len()).unwrap_or_else(|fault| panic!("{name}: {fault:?}"));
         assert_eq!(said(&parts), plainly(&items), "{name}");
-        let last = events.last().unwrap();
+        let contents = items.iter().flat_map(|item| item["content"].as_array().into_iter().flatten());
+        let annotations = contents.flat_map(|part| part["annotations"].as_array().into_iter().flatten());
+        let wanted: Vec<&str> = annotations.filter_map(|annotation| annotation["url"].as_str()).collect();
+        assert_eq!(pages(&parts), wanted, "{name}");
         let usage = &last["response"]["usage"];
         let Some(Part::End { stop, usage: Some(counted) }) = parts.last() else { panic!("{name}") };
-        assert_eq!(Some(counted.total_input()), usage["input_tokens"].as_u64(), "{name}");
-        assert_eq!(Some(counted.output), usage["output_tokens"].as_u64(), "{name}");
+        if !counted.estimated {
+            assert_eq!(Some(counted.total_input()), usage["input_tokens"].as_u64(), "{name}");
+            assert_eq!(Some(counted.output), usage["output_tokens"].as_u64(), "{name}");
+        }
         let wanted = match last["type"].as_str().unwrap() {
-            "response.incomplete" => Stop::MaxTokens,
-            _ if text.contains("response.refusal.") => Stop::Refusal(Some(said(&parts).0)),
+            "response.incomplete"
+                if last["response"]["incomplete_details"]["reason"] == "max_output_tokens" =>
+            {
+                Stop::MaxTokens
+            }
+            "response.incomplete" => Stop::Refusal(None),
+            _ if text.contains("response.refusal.") => {
+                assert!(matches!(stop, Stop::Refusal(Some(_))), "{name}");
+                continue;
+            }
             _ if !said(&parts).1.is_empty() => Stop::ToolUse,
             _ => Stop::EndTurn,
         };
@@ -116,8 +146,21 @@ fn a_recorded_failure_is_a_fault() {
 fn the_recorded_whole_answer_is_read() {
     for (name, body) in recordings("vllm", ".response.json") {
         let mut parts = Vec::new();
-        response::read(&body, context(), &mut parts).unwrap();
+        let context = Context::new(table::by_name("vllm").unwrap(), "asked");
+        response::read(&body, context, &mut parts).unwrap();
         let whole: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(said(&parts), plainly(whole["output"].as_array().unwrap()), "{name}");
+        let (mut text, calls) = plainly(whole["output"].as_array().unwrap());
+        // Reasoning that the server left in the text.
+        let left = text.trim_start().strip_prefix("<think>");
+        if let Some(left) = left {
+            let (reasoning, rest) = left.split_once("</think>").unwrap_or((left, ""));
+            let thought = parts.iter().filter_map(|part| match part {
+                Part::Thinking(text) => Some(text.as_ref()),
+                _ => None,
+            });
+            assert_eq!(thought.collect::<String>(), reasoning, "{name}");
+            text = rest.trim_start().to_owned();
+        }
+        assert_eq!(said(&parts), (text, calls), "{name}");
     }
 }

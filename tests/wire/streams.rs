@@ -5,9 +5,9 @@ use bytes::Bytes;
 use cproxy::dialect::anthropic;
 use cproxy::dialect::openai_chat::{self, Context};
 use cproxy::dialect::part::Source;
-use cproxy::dialect::{FaultKind, Part, openai_responses, table};
+use cproxy::dialect::{FaultKind, Part, gemini, openai_responses, table};
 
-use crate::support::recordings::recordings;
+use crate::support::recordings::{folders, recordings};
 use crate::support::recut;
 use crate::support::relay::{Outcome, relay};
 
@@ -25,6 +25,7 @@ enum Reader {
     Anthropic,
     Chat,
     Responses,
+    Gemini,
 }
 
 /// The folders of the streams, the readers, and the rows of the table.
@@ -51,7 +52,29 @@ pub fn streams() -> Vec<Stream> {
             Stream { name: format!("{folder}/{name}"), body, reader, row }
         })
     });
-    all.collect()
+    all.chain(others()).collect()
+}
+
+/// Streams of providers that have no folder here: what they speak shows in their first events.
+fn others() -> Vec<Stream> {
+    let known = |folder: &str| FOLDERS.iter().any(|(name, ..)| *name == folder);
+    let mut found = Vec::new();
+    for folder in folders().into_iter().filter(|folder| !known(folder)) {
+        let row = table::NAMES.iter().find(|name| **name == folder).unwrap_or(&"generic");
+        for (name, body) in recordings(&folder, ".sse") {
+            let text = String::from_utf8_lossy(&body);
+            let signs = [
+                ("message_start", Reader::Anthropic),
+                ("\"response.created\"", Reader::Responses),
+                ("\"candidates\"", Reader::Gemini),
+                ("\"choices\"", Reader::Chat),
+            ];
+            if let Some((_, reader)) = signs.into_iter().find(|(sign, _)| text.contains(sign)) {
+                found.push(Stream { name: format!("{folder}/{name}"), body, reader, row });
+            }
+        }
+    }
+    found
 }
 
 impl Stream {
@@ -61,6 +84,7 @@ impl Stream {
             Reader::Anthropic => Box::new(anthropic::Reader::new()),
             Reader::Chat => Box::new(openai_chat::Reader::new(context)),
             Reader::Responses => Box::new(openai_responses::Reader::new(context)),
+            Reader::Gemini => Box::new(gemini::Reader::new(context)),
         }
     }
 
@@ -78,6 +102,7 @@ impl Stream {
             Reader::Anthropic => &["\"type\":\"message_stop\""],
             Reader::Chat => &["\"finish_reason\":\"", "data:[DONE]", "failed_generation"],
             Reader::Responses => &["\"type\":\"response.completed\"", "\"type\":\"response.incomplete\""],
+            Reader::Gemini => &["\"finishReason\":\"", "\"blockReason\":\""],
         };
         signs.iter().any(|sign| text.contains(sign))
     }

@@ -70,12 +70,16 @@ pub fn of_anthropic(stream: &str) -> Said {
                 _ => {}
             },
             "content_block_stop" if open.0["type"] == "tool_use" => {
-                said.calls.push((string(&open.0["id"]), string(&open.0["name"]), parsed(&open.1)));
+                // The limit may have cut it.
+                let whole = open.1.is_empty() || serde_json::from_str::<Value>(&open.1).is_ok();
+                if whole {
+                    said.calls.push((string(&open.0["id"]), string(&open.0["name"]), parsed(&open.1)));
+                }
             }
             "message_delta" => {
-                said.stop = match delta["stop_reason"].as_str().unwrap() {
+                said.stop = match delta["stop_reason"].as_str().unwrap_or_default() {
                     "tool_use" => "calls",
-                    "max_tokens" => "length",
+                    "max_tokens" | "model_context_window_exceeded" => "length",
                     "refusal" => "refusal",
                     _ => "stop",
                 };
@@ -92,6 +96,7 @@ fn chat_stop(reason: &Value) -> Option<&'static str> {
         "tool_calls" => "calls",
         "length" => "length",
         "content_filter" => "refusal",
+        "" => return None,
         _ => "stop",
     })
 }

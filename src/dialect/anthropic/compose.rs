@@ -10,6 +10,7 @@
 mod models;
 mod settings;
 
+pub(in crate::dialect) use models::generation;
 pub use settings::{Choice, Effort, FREE_TEXT, Settings, Tool};
 
 use std::borrow::Cow;
@@ -28,6 +29,15 @@ pub struct Destination<'a> {
     pub is_anthropic: bool,
     /// The model's limit on output, where it is known.
     pub max_output_tokens: Option<u64>,
+    /// Whether the upstream was told of `strict` before and refused.
+    pub is_strict_refused: bool,
+}
+
+impl<'a> Destination<'a> {
+    /// A destination of which nothing else is known.
+    pub fn new(model: &'a str, is_anthropic: bool) -> Destination<'a> {
+        Destination { model, is_anthropic, max_output_tokens: None, is_strict_refused: false }
+    }
 }
 
 /// What is wrong with a caller's request.

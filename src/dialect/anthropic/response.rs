@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error;
-use super::stream::{Block, arguments, parse};
+use super::stream::{Block, arguments, citations, parse};
 use super::usage::{StopJson, UsageJson};
 use crate::dialect::json::Str;
 use crate::dialect::part::Sink;
@@ -52,11 +52,23 @@ pub fn read(body: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
     sink.part(Part::Start { id: borrow(message.id), model: borrow(message.model), usage });
     let mut calls = false;
     let mut any = false;
+    let mut said = false; // the last part was text
     for (block, raw) in blocks {
         let nothing_yet = std::mem::replace(&mut any, true);
+        said &= &*block.kind == "text";
         match &*block.kind {
             "text" => match block.text {
-                Some(text) if !text.is_empty() => sink.part(Part::Text(text.0)),
+                Some(text) if !text.is_empty() => {
+                    if std::mem::replace(&mut said, true) {
+                        sink.part(Part::Citations(Vec::new()));
+                    }
+                    sink.part(Part::Text(text.0));
+                    let mut citations = citations(block.citations);
+                    if !citations.is_empty() {
+                        said = false;
+                        sink.part(Part::Citations(citations.take()));
+                    }
+                }
                 _ => any = nothing_yet,
             },
             "thinking" => {

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::error;
 use super::usage::{StopJson, UsageJson};
+use crate::dialect::citation::{Citation, Citations};
 use crate::dialect::json::{Str, is_object};
 use crate::dialect::part::{Flow, Sink, Source};
 use crate::dialect::sse::{Event, MAX_EVENT};
@@ -27,6 +28,8 @@ pub struct Reader {
     cut: Option<Call>,
     content: bool,
     calls: bool,
+    /// The last part was text.
+    said: bool,
     stop: Option<Stop>,
     usage: Option<Usage>,
 }
@@ -34,7 +37,7 @@ pub struct Reader {
 /// A block in progress.
 #[derive(Debug)]
 enum Open {
-    Text,
+    Text(Citations),
     Thinking {
         /// Whether it has text.
         text: bool,
@@ -63,6 +66,9 @@ struct Call {
 pub(super) struct Kind<'a> {
     #[serde(borrow, rename = "type")]
     pub(super) kind: Option<Str<'a>>,
+    /// Of a call: the tool's name.
+    #[serde(borrow, default)]
+    pub(super) name: Option<Str<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -107,6 +113,19 @@ pub(super) struct Block<'a> {
     pub(super) name: Option<Str<'a>>,
     #[serde(borrow)]
     pub(super) input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) citations: Option<&'a RawValue>,
+}
+
+/// The citations of a whole text block.
+pub(super) fn citations(given: Option<&RawValue>) -> Citations {
+    let list: Option<Vec<&RawValue>> = given.and_then(|list| serde_json::from_str(list.get()).ok());
+    let mut citations = Citations::default();
+    list.into_iter()
+        .flatten()
+        .filter_map(|one| Citation::given(one.get()))
+        .for_each(|one| citations.add(one));
+    citations
 }
 
 #[derive(Deserialize)]
@@ -131,6 +150,8 @@ struct Delta<'a> {
     /// Of a `compaction_delta`.
     #[serde(borrow)]
     content: Option<Str<'a>>,
+    #[serde(borrow)]
+    citation: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -204,10 +225,15 @@ impl Reader {
         self.begin(sink);
         self.give_cut_call(sink);
         let block: Block<'_> = parse(start.content_block.get())?;
+        self.said &= &*block.kind == "text";
         let open = match &*block.kind {
             "text" => {
+                // Two texts stay two: the citations of one say nothing of the other.
+                if std::mem::take(&mut self.said) {
+                    sink.part(Part::Citations(Vec::new()));
+                }
                 self.text(block.text.as_deref(), sink);
-                Open::Text
+                Open::Text(citations(block.citations))
             }
             "thinking" => {
                 let text = self.thinking(block.thinking.as_deref(), sink);
@@ -245,6 +271,10 @@ impl Reader {
         let BlockDelta { index, delta } = parse(data)?;
         let open = self.open.iter_mut().find(|(at, _)| *at == index).map(|(_, open)| open);
         match (&*delta.kind, open) {
+            ("citations_delta", Some(Open::Text(citations))) => {
+                let citation = delta.citation.and_then(|citation| Citation::given(citation.get()));
+                citation.into_iter().for_each(|citation| citations.add(citation));
+            }
             ("text_delta", _) => {
                 self.begin(sink);
                 self.text(delta.text.as_deref(), sink);
@@ -276,7 +306,7 @@ impl Reader {
                     &*delta.kind
                 )));
             }
-            _ => {} // citations, and what comes in future
+            _ => {} // what comes in future
         }
         Ok(())
     }
@@ -284,7 +314,7 @@ impl Reader {
     fn text(&mut self, text: Option<&str>, sink: &mut dyn Sink) {
         let text = text.unwrap_or_default();
         if !text.is_empty() {
-            self.content = true;
+            (self.content, self.said) = (true, true);
             sink.part(Part::Text(Cow::Borrowed(text)));
         }
     }
@@ -303,7 +333,13 @@ impl Reader {
     fn close(&mut self, index: u64, sink: &mut dyn Sink) {
         let Some(at) = self.open.iter().position(|(open, _)| *open == index) else { return };
         match self.open.remove(at).1 {
-            Open::Text | Open::Whole => {}
+            Open::Whole => {}
+            Open::Text(mut citations) => {
+                if self.said && !citations.is_empty() {
+                    self.said = false;
+                    sink.part(Part::Citations(citations.take()));
+                }
+            }
             Open::Thinking { text, signature } => {
                 if text || !signature.is_empty() {
                     self.content = true;

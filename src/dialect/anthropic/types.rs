@@ -7,11 +7,17 @@
 //!
 //! Source: Anthropic API reference, "Create a Message".
 
+mod lenient;
+mod locate;
+
+pub(crate) use lenient::{flag, nullable, text};
+pub(crate) use locate::locate;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A Messages request.
@@ -244,6 +250,15 @@ pub struct Tool<'a> {
     /// A cache marker, as written.
     #[serde(borrow, default)]
     pub cache_control: Option<&'a RawValue>,
+    /// Of a web search: the only domains to look at.
+    #[serde(borrow, default)]
+    pub allowed_domains: Option<&'a RawValue>,
+    /// Of a web search: domains to leave out.
+    #[serde(borrow, default)]
+    pub blocked_domains: Option<&'a RawValue>,
+    /// Of a web search: where the user is.
+    #[serde(borrow, default)]
+    pub user_location: Option<&'a RawValue>,
 }
 
 /// Whether and which tool the model must call.
@@ -422,161 +437,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Source<'a> {
 
         deserializer.deserialize_any(SourceVisitor(PhantomData))
     }
-}
-
-// === lenient fields ===
-
-/// A string; anything else counts as absent.
-pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Cow<'a, str>>, D::Error> {
-    struct TextVisitor<'a>(PhantomData<&'a ()>);
-
-    impl<'de: 'a, 'a> Visitor<'de> for TextVisitor<'a> {
-        type Value = Option<Cow<'a, str>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
-        fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-            Ok(Some(Cow::Borrowed(text)))
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Some(Cow::Owned(text.to_owned())))
-        }
-        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(None)
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            Ok(None)
-        }
-    }
-
-    deserializer.deserialize_any(TextVisitor(PhantomData))
-}
-
-/// `true`; anything else counts as false.
-pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-    Ok(raw.get() == "true")
-}
-
-/// A value, or null for the default.
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-// === errors with a path ===
-
-/// The error with the path of the field at which the parser stopped. Walks the body once more; only errors pay.
-pub(crate) fn locate(body: &[u8], error: &serde_json::Error) -> ParseError {
-    let full = error.to_string();
-    let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message).to_owned();
-    if error.is_data() {
-        let offset = offset_of(body, error.line(), error.column());
-        ParseError { path: path_at(body, offset), message }
-    } else {
-        ParseError { path: String::new(), message: format!("the request body is not valid JSON: {full}") }
-    }
-}
-
-/// The byte offset of a line and column, both counted from one.
-fn offset_of(body: &[u8], line: usize, column: usize) -> usize {
-    let start = match line.checked_sub(2) {
-        None => 0,
-        Some(nth) => memchr::memchr_iter(b'\n', body).nth(nth).map_or(body.len(), |at| at + 1),
-    };
-    start.saturating_add(column).min(body.len())
-}
-
-/// The path of the innermost value that encloses an offset.
-fn path_at(body: &[u8], offset: usize) -> String {
-    enum Step {
-        Key(String),
-        Index(usize),
-    }
-    let mut steps: Vec<Step> = Vec::new();
-    let mut at = 0;
-    let mut expects_key = false;
-    while let Some(&byte) = body.get(at) {
-        // serde_json's column is one past the byte it looked at.
-        if at + 1 >= offset {
-            break;
-        }
-        match byte {
-            b'{' => {
-                steps.push(Step::Key(String::new()));
-                expects_key = true;
-            }
-            b'[' => {
-                steps.push(Step::Index(0));
-                expects_key = false;
-            }
-            b'}' | b']' => {
-                steps.pop();
-                expects_key = false;
-            }
-            b',' => {
-                expects_key = matches!(steps.last(), Some(Step::Key(_)));
-                if let Some(Step::Index(index)) = steps.last_mut() {
-                    *index += 1;
-                }
-            }
-            b'"' => {
-                let mut end = at + 1;
-                while let Some(&byte) = body.get(end) {
-                    match byte {
-                        b'\\' => end += 1,
-                        b'"' => break,
-                        _ => {}
-                    }
-                    end += 1;
-                }
-                if expects_key {
-                    if let Some(Step::Key(key)) = steps.last_mut() {
-                        *key =
-                            String::from_utf8_lossy(body.get(at + 1..end).unwrap_or_default()).into_owned();
-                    }
-                    expects_key = false;
-                }
-                at = end;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    let mut path = String::new();
-    for step in steps {
-        let step = match step {
-            Step::Key(key) if key.is_empty() => continue,
-            Step::Key(key) => key,
-            Step::Index(index) => index.to_string(),
-        };
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path.push_str(&step);
-    }
-    path
 }
 
 #[cfg(test)]

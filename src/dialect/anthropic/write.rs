@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::stream::{Kind, arguments};
+use crate::dialect::citation::Citation;
 use crate::dialect::json::{write_str, write_u64};
 use crate::dialect::{Part, Stop, Usage};
 
@@ -37,6 +38,15 @@ struct Shared<W> {
     next_index: u64,
     /// Bytes of output, to estimate its tokens where the upstream gives none.
     written: u64,
+    /// What the upstream did on its own.
+    served: Served,
+}
+
+/// How often the upstream used tools of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    searches: u64,
+    fetches: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +68,14 @@ trait Put {
     fn start(&mut self, id: &str, model: &str, usage: &Usage);
     fn open_text(&mut self, index: u64);
     fn text(&mut self, index: u64, text: &str);
-    fn close_text(&mut self, index: u64);
+    fn close_text(&mut self, index: u64, citations: &[Citation]);
     fn open_thinking(&mut self, index: u64);
     fn thinking(&mut self, index: u64, text: &str);
     fn close_thinking(&mut self, index: u64, signature: &str);
     fn redacted(&mut self, index: u64, data: &str);
     fn call(&mut self, index: u64, id: &str, name: &str, arguments: &str);
     fn block(&mut self, index: u64, json: &str);
-    fn end(&mut self, stop: &Stop, usage: &Usage);
+    fn end(&mut self, stop: &Stop, usage: &Usage, served: Served);
 }
 
 /// Most white space that is kept back.
@@ -85,6 +95,7 @@ impl<W: Put> Shared<W> {
             blank: String::new(),
             next_index: 0,
             written: 0,
+            served: Served::default(),
         }
     }
 
@@ -95,6 +106,13 @@ impl<W: Put> Shared<W> {
         match part {
             Part::Start { id, usage, .. } => self.start(&id, usage),
             Part::Text(text) => self.text(&text),
+            Part::Citations(citations) => {
+                // Blanks that wait stay: they belong to the text that follows.
+                if self.open == Open::Text {
+                    self.open = Open::Nothing;
+                    self.out.close_text(self.index(), &citations);
+                }
+            }
             Part::Thinking(text) => {
                 if text.is_empty() {
                     return;
@@ -129,8 +147,13 @@ impl<W: Put> Shared<W> {
                 self.out.call(index, &id, &name, &given);
             }
             Part::Block(json) => {
-                if !is_block(&json) {
+                let Ok(Kind { kind: Some(kind), name }) = serde_json::from_str::<Kind<'_>>(&json) else {
                     return;
+                };
+                match (&*kind, name.as_deref()) {
+                    ("server_tool_use", Some("web_search")) => self.served.searches += 1,
+                    ("server_tool_use", Some("web_fetch")) => self.served.fetches += 1,
+                    _ => {}
                 }
                 let index = self.next_block();
                 self.out.block(index, &one_line(&json));
@@ -140,7 +163,7 @@ impl<W: Put> Shared<W> {
                 self.close();
                 let usage = self.usage(usage);
                 self.state = State::Ended;
-                self.out.end(&stop, &usage);
+                self.out.end(&stop, &usage, self.served);
             }
         }
     }
@@ -195,7 +218,7 @@ impl<W: Put> Shared<W> {
         self.blank.clear();
         match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Nothing => {}
-            Open::Text => self.out.close_text(self.index()),
+            Open::Text => self.out.close_text(self.index(), &[]),
             Open::Thinking => self.out.close_thinking(self.index(), ""),
         }
     }
@@ -232,11 +255,6 @@ fn message_id<'a>(upstream: &'a str, ours: &'a str) -> Cow<'a, str> {
     }
 }
 
-/// Whether a text is JSON that can stand as a content block: an object with a type.
-fn is_block(json: &str) -> bool {
-    serde_json::from_str::<Kind<'_>>(json).is_ok_and(|block| block.kind.is_some())
-}
-
 /// JSON without line ends: outside strings they are white space, inside they can't stand.
 fn one_line(json: &str) -> Cow<'_, str> {
     if json.contains(['\n', '\r']) {
@@ -246,7 +264,7 @@ fn one_line(json: &str) -> Cow<'_, str> {
     }
 }
 
-fn write_usage(out: &mut BytesMut, usage: &Usage) {
+fn write_usage(out: &mut BytesMut, usage: &Usage, served: Served) {
     out.extend_from_slice(b"{\"input_tokens\":");
     write_u64(out, usage.input);
     out.extend_from_slice(b",\"cache_creation_input_tokens\":");
@@ -258,6 +276,13 @@ fn write_usage(out: &mut BytesMut, usage: &Usage) {
     if let Some(thinking) = usage.thinking {
         out.extend_from_slice(b",\"output_tokens_details\":{\"thinking_tokens\":");
         write_u64(out, thinking);
+        out.extend_from_slice(b"}");
+    }
+    if served.searches + served.fetches > 0 {
+        out.extend_from_slice(b",\"server_tool_use\":{\"web_search_requests\":");
+        write_u64(out, served.searches);
+        out.extend_from_slice(b",\"web_fetch_requests\":");
+        write_u64(out, served.fetches);
         out.extend_from_slice(b"}");
     }
     out.extend_from_slice(b",\"service_tier\":\"standard\"}");

@@ -11,13 +11,14 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::error;
-use super::types::{Candidate, Chunk, FunctionCall, PartJson};
+use super::types::{Candidate, Chunk, FunctionCall, PartJson, WebPage};
 use crate::dialect::carrier::Carrier;
+use crate::dialect::citation::{Citation, Citations};
 use crate::dialect::openai_chat::Context;
 use crate::dialect::openai_chat::arguments::{Healed, heal};
 use crate::dialect::openai_chat::calls::{id_hash, legal_id};
 use crate::dialect::part::Flow;
-use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, sse};
+use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, served, sse};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -29,6 +30,11 @@ pub struct Reader {
     /// A reasoning block was given and lacks its signature.
     thinks: bool,
     has_content: bool,
+    /// The last part was text.
+    said: bool,
+    citations: Citations,
+    /// How often the server has run code.
+    runs: u64,
     /// The ids of the calls given.
     calls: Vec<String>,
     finish: Option<String>,
@@ -53,6 +59,9 @@ impl Reader {
             id: String::new(),
             thinks: false,
             has_content: false,
+            said: false,
+            citations: Citations::default(),
+            runs: 0,
             calls: Vec::new(),
             finish: None,
             explanation: None,
@@ -117,6 +126,14 @@ impl Reader {
         for part in candidate.content.iter().flat_map(|content| &content.parts) {
             self.part(part, sink)?;
         }
+        let grounding = candidate.grounding_metadata.iter().flat_map(|found| &found.grounding_chunks);
+        let grounding = grounding.filter_map(|chunk| chunk.web.as_ref().or(chunk.retrieved_context.as_ref()));
+        let works = candidate.citation_metadata.iter().flat_map(|found| &found.citation_sources);
+        for WebPage { uri, title } in grounding.chain(works) {
+            if let Some(uri) = uri.as_deref().filter(|uri| uri.starts_with("http")) {
+                self.citations.add(Citation::page(uri, title.as_deref(), "", None));
+            }
+        }
         if let Some(reason) = candidate.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {
             self.finish.get_or_insert_with(|| reason.to_owned());
             self.explanation = candidate.finish_message.as_deref().map(str::to_owned);
@@ -129,17 +146,41 @@ impl Reader {
         if let Some(call) = &part.function_call {
             return self.call(call, signature, sink);
         }
+        if let Some(code) = &part.executable_code {
+            self.runs += 1;
+            self.serve(sink);
+            served::code(&self.run(), code.code.as_deref().unwrap_or_default(), sink);
+        }
+        if let Some(result) = &part.code_execution_result {
+            self.serve(sink);
+            let output = result.output.as_deref().unwrap_or_default();
+            let is_well = result.outcome.as_deref().is_none_or(|outcome| outcome == "OUTCOME_OK");
+            let (stdout, stderr) = if is_well { (output, "") } else { ("", output) };
+            served::code_result(&self.run(), stdout, stderr, sink);
+        }
         let Some(text) = part.text.as_deref().filter(|text| !text.is_empty()) else { return Ok(()) };
         self.output_bytes += text.len();
         self.has_content = true;
         if part.thought {
-            self.thinks = true;
+            (self.thinks, self.said) = (true, false);
             sink.part(Part::Thinking(Cow::Borrowed(text)));
         } else {
             self.sign(Vec::new(), sink);
+            self.said = true;
             sink.part(Part::Text(Cow::Borrowed(text)));
         }
         Ok(())
+    }
+
+    /// Something comes that the server did with a tool of its own.
+    fn serve(&mut self, sink: &mut dyn Sink) {
+        self.sign(Vec::new(), sink);
+        (self.has_content, self.said) = (true, false);
+    }
+
+    /// What tells a run of code from the others.
+    fn run(&self) -> String {
+        format!("{} {}", self.id, self.runs)
     }
 
     fn call(
@@ -170,7 +211,7 @@ impl Reader {
         let taken = |id: &str| used.contains(&id_hash(id)) || self.calls.iter().any(|known| known == id);
         let id = legal_id(given, &[&self.id, &nth, sent, raw], used.len(), taken);
         self.sign(signature.map(|signature| (id.clone(), signature.to_owned())).into_iter().collect(), sink);
-        self.has_content = true;
+        (self.has_content, self.said) = (true, false);
         self.output_bytes += sent.len() + raw.len();
         sink.part(Part::Call {
             id: Cow::Borrowed(&id),
@@ -205,8 +246,9 @@ impl Reader {
         self.is_done = true;
         let stop = match reason.as_str() {
             "MAX_TOKENS" => Stop::MaxTokens,
+            image if image.starts_with("IMAGE_") => Stop::Refusal(self.explanation.take()),
             "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII"
-            | "IMAGE_SAFETY" | "BLOCKED" => Stop::Refusal(self.explanation.take()),
+            | "MODEL_ARMOR" | "BLOCKED" => Stop::Refusal(self.explanation.take()),
             _ if !self.has_content => {
                 let message = match (reason.as_str(), self.explanation.take()) {
                     ("STOP", _) => "the upstream's answer is empty".to_owned(),
@@ -220,6 +262,9 @@ impl Reader {
             _ => Stop::EndTurn,
         };
         self.sign(Vec::new(), sink);
+        if self.said && !self.citations.is_empty() {
+            sink.part(Part::Citations(self.citations.take()));
+        }
         let output = u64::try_from(self.output_bytes).unwrap_or(u64::MAX).saturating_mul(10) / 36 + 1;
         let estimated =
             Usage { input: self.context.input_estimate, output, estimated: true, ..Usage::default() };

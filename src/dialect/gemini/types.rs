@@ -40,6 +40,43 @@ pub(super) struct Candidate<'a> {
     pub(super) finish_message: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) index: Number,
+    #[serde(borrow, default)]
+    pub(super) grounding_metadata: Option<Grounding<'a>>,
+    #[serde(borrow, default)]
+    pub(super) citation_metadata: Option<CitationMetadata<'a>>,
+}
+
+/// What a search found; each chunk is a page (or something that has no address).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Grounding<'a> {
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    pub(super) grounding_chunks: Vec<GroundingChunk<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct GroundingChunk<'a> {
+    #[serde(borrow, default)]
+    pub(super) web: Option<WebPage<'a>>,
+    #[serde(borrow, default)]
+    pub(super) retrieved_context: Option<WebPage<'a>>,
+}
+
+/// Works that the text repeats.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CitationMetadata<'a> {
+    #[serde(borrow, default, alias = "citations", deserialize_with = "nullable")]
+    pub(super) citation_sources: Vec<WebPage<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct WebPage<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) uri: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) title: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +96,26 @@ pub(super) struct PartJson<'a> {
     pub(super) thought_signature: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) function_call: Option<FunctionCall<'a>>,
+    #[serde(borrow, default)]
+    pub(super) executable_code: Option<Code<'a>>,
+    #[serde(borrow, default)]
+    pub(super) code_execution_result: Option<CodeResult<'a>>,
+}
+
+/// Code that the server runs.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Code<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) code: Option<Cow<'a, str>>,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct CodeResult<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) outcome: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub(super) output: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

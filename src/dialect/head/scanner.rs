@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) content: Content,
     /// What the system prompt holds.
     system: Content,
+    /// Remote MCP servers.
+    mcp_servers: u64,
     tools_tally: Tally,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Tools {
 pub(super) struct Content {
     pub(super) images: bool,
     pub(super) documents: bool,
+    /// Whether a document is to be cited.
+    cites: bool,
     tally: Tally,
 }
 
@@ -81,16 +85,13 @@ pub(super) fn scan(body: &[u8], dialect: Dialect) -> Result<Found> {
 // === impl Found ===
 
 impl Found {
-    /// The estimate. Never 0.
-    pub(super) fn tokens(&self) -> u64 {
-        let mut tokens = tokens::PER_REQUEST
-            + self.system.tally.tokens()
-            + self.content.tally.tokens()
-            + self.tools_tally.tokens();
-        if let Field::Is(Tools { count: 1.., .. }) = self.tools {
-            tokens += tokens::FIRST_TOOL;
-        }
-        tokens
+    /// What the request weighs.
+    pub(super) fn weight(&self) -> tokens::Weight {
+        let cites = if self.content.cites { tokens::CITATIONS } else { 0 };
+        let vendor = cites + self.mcp_servers * tokens::MCP_SERVER;
+        let vendor = tokens::Weight { vendor, ..Default::default() };
+        let said = vendor.and(self.system.tally.weight()).and(self.content.tally.weight());
+        said.and(self.tools_tally.weight().of_tools())
     }
 }
 
@@ -198,7 +199,11 @@ impl<'a> Walker<'a> {
             b"system" => {
                 self.take_tally();
                 let mut content = Content::default();
+                let is_there = self.lexer.kind()? != Kind::Null;
                 self.content(depth, &mut content)?;
+                if is_there {
+                    self.lexer.tally.message();
+                }
                 content.tally = self.take_tally();
                 self.found.system = content;
             }
@@ -252,6 +257,16 @@ impl<'a> Walker<'a> {
                     Ok(())
                 })?;
             }
+            b"mcp_servers" => {
+                self.found.mcp_servers = 0;
+                if self.lexer.kind()? != Kind::Array {
+                    return self.lexer.skip(depth);
+                }
+                self.array(depth, |walker, depth| {
+                    walker.found.mcp_servers += 1;
+                    walker.lexer.skip(depth)
+                })?;
+            }
             b"metadata" => {
                 self.found.user_id = None;
                 if self.lexer.kind()? != Kind::Object {
@@ -282,7 +297,7 @@ impl<'a> Walker<'a> {
                 self.take_tally();
                 let mut content = Content::default();
                 self.content(depth, &mut content)?;
-                self.lexer.tally.add(tokens::PER_MESSAGE);
+                self.lexer.tally.message();
                 content.tally = self.take_tally();
                 self.found.content = content;
                 self.found.messages = Field::Is(());
@@ -322,7 +337,7 @@ impl<'a> Walker<'a> {
 
     fn tool(&mut self, depth: usize, tools: &mut Tools) -> Result<()> {
         tools.count = tools.count.saturating_add(1);
-        self.lexer.tally.add(tokens::PER_TOOL);
+        self.lexer.tally.tool();
         if self.lexer.kind()? != Kind::Object {
             return self.lexer.counted(depth);
         }
@@ -336,12 +351,15 @@ impl<'a> Walker<'a> {
             b"cache_control" => walker.lexer.skip(depth),
             _ => walker.lexer.counted(depth),
         })?;
+        if web_search {
+            self.lexer.tally.vendor(tokens::WEB_SEARCH);
+        }
         tools.web_search |= web_search;
         Ok(())
     }
 
     fn message(&mut self, depth: usize, content: &mut Content) -> Result<()> {
-        self.lexer.tally.add(tokens::PER_MESSAGE);
+        self.lexer.tally.message();
         if self.lexer.kind()? != Kind::Object {
             return self.lexer.counted(depth);
         }
@@ -380,12 +398,15 @@ impl<'a> Walker<'a> {
             b"content" => walker.content(depth, content),
             b"source" => walker.source(depth, content, &mut media),
             // Opaque, and mostly not part of the prompt.
-            b"signature" | b"data" | b"cache_control" | b"citations" | b"id" | b"tool_use_id" => {
+            b"signature" | b"data" | b"cache_control" | b"id" | b"tool_use_id" => walker.lexer.skip(depth),
+            b"citations" => {
+                // Of a document a wish, of a text what backs it.
+                content.cites |= walker.lexer.kind()? == Kind::Object;
                 walker.lexer.skip(depth)
             }
             b"encrypted_content" => {
                 if let Some(text) = walker.string(depth)? {
-                    walker.lexer.tally.add(text.inside.len() as u64 / 6);
+                    walker.lexer.tally.media(text.inside.len() as u64 / 6);
                 }
                 Ok(())
             }
@@ -398,7 +419,7 @@ impl<'a> Walker<'a> {
                 content.images = true;
                 let data = media.data.and_then(|data| self.lexer.bytes.get(data.inside));
                 let tokens = data.and_then(image_tokens).unwrap_or(tokens::IMAGE);
-                self.lexer.tally.add(tokens);
+                self.lexer.tally.media(tokens);
             }
             Some("document") => {
                 content.documents = true;
@@ -406,13 +427,13 @@ impl<'a> Walker<'a> {
             }
             Some("image_url" | "input_image") => {
                 content.images = true;
-                self.lexer.tally.add(tokens::IMAGE);
+                self.lexer.tally.media(tokens::IMAGE);
             }
             Some("file" | "input_file") => {
                 content.documents = true;
-                self.lexer.tally.add(tokens::PDF_PAGE);
+                self.lexer.tally.media(tokens::PDF_PAGE);
             }
-            Some("tool_use" | "tool_result") => self.lexer.tally.add(tokens::PER_CALL),
+            Some("tool_use" | "tool_result") => self.lexer.tally.call(),
             _ => {}
         }
         Ok(())
@@ -445,7 +466,7 @@ impl<'a> Walker<'a> {
             self.lexer.counted_string()?;
             self.lexer.at = after;
         } else {
-            self.lexer.tally.add(tokens::pdf(data.inside.len() as u64 / 4 * 3));
+            self.lexer.tally.media(tokens::pdf(data.inside.len() as u64 / 4 * 3));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub use whole::CompletionBuilder;
 use bytes::BytesMut;
 
 use super::to_messages::ANTHROPIC_FORMAT;
+use crate::dialect::citation::{Citation, Page};
 use crate::dialect::json::{write_str, write_u64};
 use crate::dialect::{Stop, Usage, carrier};
 
@@ -133,6 +134,50 @@ fn write_usage(out: &mut BytesMut, usage: &Usage) {
     write_u64(out, usage.cache_creation);
     out.extend_from_slice(b"},\"completion_tokens_details\":{\"reasoning_tokens\":");
     write_u64(out, usage.thinking.unwrap_or(0));
+    out.extend_from_slice(b"}}");
+}
+
+/// The characters of the text so far, and where its last block begins: citations tell places by them.
+#[derive(Debug, Default)]
+pub(in crate::dialect) struct Ruler {
+    block: u64,
+    end: u64,
+}
+
+impl Ruler {
+    /// More text.
+    pub(in crate::dialect) fn text(&mut self, text: &str) {
+        self.end += text.chars().count() as u64;
+    }
+
+    /// The block ends: the pages that back it, each with the characters from and to.
+    pub(in crate::dialect) fn cited(&mut self, citations: &[Citation]) -> Vec<(Page, u64, u64)> {
+        let (start, length) = (self.block, self.end - self.block);
+        self.block = self.end;
+        let pages = citations.iter().filter_map(|citation| Some((citation, citation.of_page()?)));
+        pages
+            .map(|(citation, page)| {
+                let (from, to) = citation.place(start, length);
+                (page, from, to)
+            })
+            .collect()
+    }
+}
+
+/// A page that backs the text between two characters.
+fn write_annotation(out: &mut BytesMut, page: &Page, from: u64, to: u64) {
+    out.extend_from_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
+    write_str(out, &page.url);
+    out.extend_from_slice(b",\"title\":");
+    write_str(out, &page.title);
+    if !page.excerpt.is_empty() {
+        out.extend_from_slice(b",\"content\":");
+        write_str(out, &page.excerpt);
+    }
+    out.extend_from_slice(b",\"start_index\":");
+    write_u64(out, from);
+    out.extend_from_slice(b",\"end_index\":");
+    write_u64(out, to);
     out.extend_from_slice(b"}}");
 }
 

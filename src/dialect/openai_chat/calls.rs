@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::arguments::{self, Blanks, Healed};
 use super::types::CallPiece;
+use super::write::Json;
 use crate::dialect::names::{self, NameMap};
 use crate::dialect::{Fault, Part, Sink};
 
@@ -28,6 +29,8 @@ struct Call {
     id: String,
     name: String,
     arguments: String,
+    /// The arguments are free text.
+    is_custom: bool,
     signature: Option<String>,
     blanks: Blanks,
 }
@@ -70,6 +73,13 @@ impl Calls {
         let name = function.and_then(|function| function.name.as_deref()).unwrap_or_default();
         let arguments = function.and_then(|function| function.arguments).map(|raw| raw.get());
         let arguments = arguments.map(argument_text).unwrap_or_default();
+        let (name, arguments) = match &piece.custom {
+            Some(custom) => (
+                custom.name.as_deref().unwrap_or_default(),
+                Cow::Borrowed(custom.input.as_deref().unwrap_or_default()),
+            ),
+            None => (name, arguments),
+        };
         let at = match self.slot(piece.index.0, id, name, &arguments) {
             Slot::At(at) => at,
             Slot::Repeat => return Ok(Taken::Added),
@@ -98,6 +108,7 @@ impl Calls {
         if let Some(signature) = google.and_then(|google| google.thought_signature.as_deref()) {
             call.signature = Some(signature.to_owned());
         }
+        call.is_custom |= piece.custom.is_some();
         call.arguments.push_str(&arguments);
         Ok(if call.blanks.feed(&arguments) { Taken::Stuck } else { Taken::Added })
     }
@@ -124,7 +135,8 @@ impl Calls {
         }
         // Asked of few pieces only: a look at all arguments for every fragment would be quadratic.
         let collected = call.arguments.trim();
-        let is_whole = || collected == "null" || (collected.ends_with('}') && arguments::is_whole(collected));
+        let is_json = || collected == "null" || (collected.ends_with('}') && arguments::is_whole(collected));
+        let is_whole = || !call.is_custom && is_json();
         if name.is_empty() || arguments.is_empty() {
             // Without an index, a new name begins a new call.
             let renamed = !name.is_empty() && !call.name.is_empty() && name != call.name;
@@ -159,6 +171,9 @@ impl Calls {
             if call.name.is_empty() && call.arguments.trim().is_empty() {
                 continue;
             }
+            if cut && call.is_custom {
+                continue; // nobody can tell whether it is whole
+            }
             if cut && (call.arguments.trim().is_empty() || !arguments::is_whole(&call.arguments)) {
                 continue;
             }
@@ -169,6 +184,11 @@ impl Calls {
             let seed = [response_id, &nth.to_string(), &call.name, &call.arguments];
             let id = legal_id(call.id, &seed, used.len(), taken);
             let arguments = match arguments::heal(&call.arguments) {
+                _ if call.is_custom => {
+                    let mut json = Json::default();
+                    json.object(|json| json.key("input").string(&call.arguments));
+                    json.finish_string()
+                }
                 Healed::Object(Cow::Borrowed(text)) if text.len() == call.arguments.len() => call.arguments,
                 Healed::Object(text) => text.into_owned(),
                 Healed::Wrapped(text) => text,

@@ -9,7 +9,7 @@ pub mod answer;
 pub(in crate::dialect) mod arguments;
 pub(in crate::dialect) mod calls;
 pub mod error;
-mod reasoning;
+pub(in crate::dialect) mod reasoning;
 pub mod rectify;
 pub mod request;
 pub mod response;
@@ -19,6 +19,6 @@ pub(crate) mod types;
 pub mod watch;
 pub(crate) mod write;
 
-pub use rectify::{Rectify, rectify};
+pub use rectify::{Rectify, rectify, rectify_composed};
 pub use request::{Extra, RequestError, Target, Translated, Translation, from_messages};
 pub use stream::{Context, Reader};

@@ -39,8 +39,10 @@ enum TagState {
     Inside,
     /// Behind the closing tag, before the text: white space goes.
     After,
-    /// In the text.
+    /// In a text that began without a tag, and has had none.
     Text,
+    /// In the text: tags are text, too.
+    Plain,
 }
 
 const OPEN: &str = "<think>";
@@ -129,7 +131,7 @@ impl Details {
 impl ThinkTags {
     /// Takes a piece of text, and gives each (is reasoning, piece).
     pub(crate) fn feed(&mut self, piece: &str, give: &mut dyn FnMut(bool, &str)) {
-        if self.state == TagState::Text {
+        if self.state == TagState::Plain {
             give(false, piece);
             return;
         }
@@ -167,11 +169,31 @@ impl ThinkTags {
                     if text.is_empty() {
                         return;
                     }
-                    self.state = TagState::Text;
+                    self.state = TagState::Plain;
                     give(false, text);
                     return;
                 }
-                TagState::Text => {
+                // A template that opens the reasoning itself leaves its end alone in the text.
+                TagState::Text => match (held.find(OPEN), held.find(CLOSE)) {
+                    (None, Some(at)) => {
+                        give(false, held.get(..at).unwrap_or_default());
+                        held = held.get(at + CLOSE.len()..).unwrap_or_default().to_owned();
+                        self.state = TagState::Plain;
+                    }
+                    (Some(open), Some(close)) if close < open => {
+                        give(false, held.get(..close).unwrap_or_default());
+                        held = held.get(close + CLOSE.len()..).unwrap_or_default().to_owned();
+                        self.state = TagState::Plain;
+                    }
+                    (Some(_), _) => self.state = TagState::Plain,
+                    (None, None) => {
+                        let safe = held.len() - begun(&held, CLOSE).max(begun(&held, OPEN));
+                        give(false, held.get(..safe).unwrap_or_default());
+                        self.held = held.get(safe..).unwrap_or_default().to_owned();
+                        return;
+                    }
+                },
+                TagState::Plain => {
                     give(false, &held);
                     return;
                 }
@@ -185,7 +207,7 @@ impl ThinkTags {
         if !held.is_empty() && self.state != TagState::After {
             give(self.state == TagState::Inside, &held);
         }
-        self.state = TagState::Text;
+        self.state = TagState::Plain;
     }
 }
 
@@ -213,6 +235,7 @@ mod tests {
         assert_eq!(split(&["\n<thi", "nk>a", "b</th", "ink>\n\n", "c"]), ("ab".into(), "c".into()));
         assert_eq!(split(&["say <think>x</think>"]), (String::new(), "say <think>x</think>".into()));
         assert_eq!(split(&["<th"]), (String::new(), "<th".into()));
+        assert_eq!(split(&["a <", "/thi", "nk>\n\nb </think>"]), (String::new(), "a \n\nb </think>".into()));
         assert_eq!(split(&["<think>cut"]), ("cut".into(), String::new()));
     }
 

@@ -63,6 +63,8 @@ pub enum Param {
     User,
     /// `prompt_cache_key`.
     CacheKey,
+    /// `phase` of the assistant's messages in Responses.
+    Phase,
 }
 
 /// A level of reasoning, from the lowest.
@@ -95,6 +97,7 @@ const PARAMS: &[(&str, Param)] = &[
     ("top_k", Param::TopK),
     ("thinking", Param::Reasoning),
     ("reasoning", Param::Reasoning),
+    ("phase", Param::Phase),
     ("stop", Param::Stop),
     ("user", Param::User),
 ];
@@ -150,6 +153,15 @@ pub fn rectify(fault: &Fault, translated: &Translated, known: &[Rectify]) -> Opt
         _ => return None,
     };
     (!known.contains(&change)).then_some(change)
+}
+
+/// The change that a refusal by Anthropic asks for, where the request was composed by us: tools without `strict`, which
+/// takes fewer schemas than OpenAI's.
+pub fn rectify_composed(fault: &Fault, known: &[Rectify]) -> Option<Rectify> {
+    let text = fault.message.to_ascii_lowercase();
+    let signs = ["strict", "schema is too complex", "grammar", "must be explicitly set to false"];
+    let is_it = fault.kind == FaultKind::Caller && signs.iter().any(|sign| text.contains(sign));
+    (is_it && !known.contains(&Rectify::NotStrict)).then_some(Rectify::NotStrict)
 }
 
 /// A smaller limit on output, if it leaves room for an answer.

@@ -409,12 +409,29 @@ fn caller(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>) {
     if let Some(marker) = request.cache_control.filter(|_| target.variant.cache_control) {
         json.key("cache_control").raw(marker);
     }
-    if request.tools.iter().any(tools::is_web_search) {
+    if let Some(search) = request.tools.iter().find(|tool| tools::is_web_search(tool)) {
         match target.variant.web_search {
             WebSearch::Plugin => {
-                json.key("plugins").array(|json| json.object(|json| json.key("id").string("web")));
+                json.key("plugins").array(|json| {
+                    json.object(|json| {
+                        json.key("id").string("web");
+                        for (name, domains) in [
+                            ("include_domains", search.allowed_domains),
+                            ("exclude_domains", search.blocked_domains),
+                        ] {
+                            tools::said(domains).into_iter().for_each(|domains| json.key(name).raw(domains));
+                        }
+                    });
+                });
             }
-            WebSearch::Options if target.searches() => json.key("web_search_options").object(|_| {}),
+            WebSearch::Options if target.searches() => json.key("web_search_options").object(|json| {
+                if let Some(place) = tools::said(search.user_location) {
+                    json.key("user_location").object(|json| {
+                        json.key("type").string("approximate");
+                        json.key("approximate").raw(place);
+                    });
+                }
+            }),
             WebSearch::Options | WebSearch::BuiltIn | WebSearch::None => {}
         }
     }

@@ -16,6 +16,7 @@ use super::error;
 use super::reasoning::{Details, ThinkTags};
 use super::types::{Choice, Chunk, Delta, Piece};
 use crate::dialect::carrier::Carrier;
+use crate::dialect::citation::Citations;
 use crate::dialect::names::NameMap;
 use crate::dialect::part::Flow;
 use crate::dialect::stops::Stops;
@@ -62,6 +63,7 @@ pub struct Reader {
     /// Reasoning that came after the text began.
     late: String,
     refusal: Option<String>,
+    citations: Citations,
     finish: Option<String>,
     stop_string: Option<String>,
     stops: Option<Stops>,
@@ -114,6 +116,7 @@ impl Reader {
             shown: String::new(),
             late: String::new(),
             refusal: None,
+            citations: Citations::default(),
             finish: None,
             stop_string: None,
             stops,
@@ -154,6 +157,11 @@ impl Reader {
         let fails = chunk.error.is_some_and(is_truthy) || chunk.object.as_deref() == Some("error");
         if fails {
             return self.failed(data, sink);
+        }
+        let is_last = |choice: &Choice<'_>| choice.finish_reason.as_ref().is_some_and(|why| !why.is_empty());
+        if self.finish.is_some() || chunk.choices.iter().any(is_last) {
+            let sources = chunk.search_results.filter(|list| list.get().len() > 4).or(chunk.citations);
+            sources.into_iter().for_each(|list| self.citations.add_sources(list));
         }
         let Some(choice) = chunk.choices.iter().find(|choice| choice.index.0.unwrap_or(0) == 0) else {
             return Ok(Flow::More);
@@ -208,9 +216,16 @@ impl Reader {
                 Piece::Text(text) => self.content(text, sink)?,
             }
         }
+        let transcript = delta.audio.as_ref().and_then(|audio| audio.transcript.as_deref());
+        if let Some(transcript) = transcript.filter(|_| delta.content.0.is_empty()) {
+            self.content(transcript, sink)?;
+        }
         if let Some(refusal) = delta.refusal.as_deref().filter(|refusal| !refusal.is_empty()) {
             self.refusal.get_or_insert_default().push_str(refusal);
             self.text(refusal, sink);
+        }
+        if let Some(annotations) = delta.annotations {
+            self.citations.add_annotations(annotations, 0);
         }
         for piece in &delta.tool_calls {
             if self.calls.add(piece)? == Taken::Stuck {
@@ -443,6 +458,9 @@ impl Reader {
             .iter()
             .filter_map(|call| Some((call.id.clone(), call.signature.clone()?)))
             .collect::<Vec<_>>();
+        if self.has_text && !self.citations.is_empty() {
+            sink.part(Part::Citations(self.citations.take()));
+        }
         if !self.late.is_empty() {
             let late = std::mem::take(&mut self.late);
             self.shown.clone_from(&late);

@@ -30,6 +30,12 @@ pub(crate) struct Chunk<'a> {
     pub usage: Option<ChatUsage>,
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
+    /// Perplexity, xAI: the pages that were read, as addresses; with each chunk again.
+    #[serde(borrow, default)]
+    pub citations: Option<&'a RawValue>,
+    /// Perplexity: the same, with titles.
+    #[serde(borrow, default)]
+    pub search_results: Option<&'a RawValue>,
 }
 
 /// One of the answers. We never ask for more than one.
@@ -71,6 +77,12 @@ pub(crate) struct Delta<'a> {
     pub function_call: Option<Function<'a>>,
     #[serde(borrow, default)]
     pub extra_content: Option<Extra<'a>>,
+    /// What was spoken in place of text.
+    #[serde(borrow, default)]
+    pub audio: Option<Audio<'a>>,
+    /// What backs the text.
+    #[serde(borrow, default)]
+    pub annotations: Option<&'a RawValue>,
 }
 
 /// Text, or a list of parts (Mistral), in their order.
@@ -114,8 +126,27 @@ pub(crate) struct CallPiece<'a> {
     pub id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub function: Option<Function<'a>>,
+    /// A call of a tool that takes free text.
+    #[serde(borrow, default)]
+    pub custom: Option<Custom<'a>>,
     #[serde(borrow, default)]
     pub extra_content: Option<Extra<'a>>,
+}
+
+/// A tool that takes free text, and the text.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Custom<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub name: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub input: Option<Cow<'a, str>>,
+}
+
+/// Spoken output.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Audio<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub transcript: Option<Cow<'a, str>>,
 }
 
 /// The function of a call.

@@ -101,7 +101,8 @@ impl Watch {
                 let bytes: usize = texts.chain(others).chain(arguments).sum();
                 self.calls |= !delta.tool_calls.is_empty() || delta.function_call.is_some();
                 self.written += bytes as u64;
-                self.output |= bytes > 0 || self.calls || !delta.reasoning_details.is_empty();
+                self.output |=
+                    bytes > 0 || self.calls || !delta.reasoning_details.is_empty() || delta.audio.is_some();
             }
             let reason = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty());
             if let Some(reason) = reason {

@@ -5,10 +5,16 @@
 //!
 //! Source: OpenAI API reference, "Responses", object `response` and "Streaming events".
 
-use bytes::{Bytes, BytesMut};
+mod heading;
+mod pieces;
 
-use super::to_messages::flat;
-use crate::dialect::openai_chat::answer::error;
+pub use heading::Heading;
+
+use bytes::{Bytes, BytesMut};
+use pieces::{annotation, content_part, output_text, refusal, summary_part, write_usage};
+
+use crate::dialect::citation::Citation;
+use crate::dialect::openai_chat::answer::{Ruler, error};
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::part::Sink;
 use crate::dialect::{Fault, Part, Stop, Usage, anthropic, carrier};
@@ -17,23 +23,6 @@ use crate::dialect::{Fault, Part, Stop, Usage, anthropic, carrier};
 pub(super) const ANTHROPIC: &str = "anthropic.";
 /// Before reasoning that Anthropic encrypted as a whole.
 pub(super) const REDACTED: &str = "anthropic-redacted.";
-
-/// What a writer knows of the answer before it begins.
-#[derive(Clone, Debug, Default)]
-pub struct Heading {
-    /// The model as the caller named it.
-    pub model: String,
-    /// Our id: without `resp_`.
-    pub id: String,
-    /// Now, in seconds since 1970.
-    pub created: u64,
-    /// Input tokens as we estimate them.
-    pub estimate: u64,
-    /// The names of tools that take free text.
-    pub custom: Vec<String>,
-    /// Tools in namespaces: (the name that went out, namespace, name).
-    pub spaced: Vec<(String, String, String)>,
-}
 
 /// Writes an answer. Feed it parts, and take the bytes whenever there are some.
 #[derive(Debug)]
@@ -58,50 +47,24 @@ enum State {
 }
 
 /// The item in progress: its text so far.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Open {
     Nothing,
     Reasoning(String),
-    Message(String),
+    Message(Message),
+}
+
+/// A message in progress.
+#[derive(Debug, Default)]
+struct Message {
+    text: String,
+    /// What backs the text, as JSON.
+    annotations: Vec<String>,
+    ruler: Ruler,
 }
 
 /// The most of a call's arguments that goes into one event, in bytes.
 const PIECE: usize = 4096;
-
-// === impl Heading ===
-
-impl Heading {
-    /// Reads of a Responses request what its answer depends on. `model`, `id`, `created` and `estimate` stay to be
-    /// set.
-    pub fn read(body: &[u8]) -> Heading {
-        #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
-        struct Asked {
-            tools: Vec<Tool>,
-        }
-        #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
-        struct Tool {
-            r#type: String,
-            name: String,
-            tools: Vec<Tool>,
-        }
-        let asked: Asked = serde_json::from_slice(body).unwrap_or_default();
-        let mut heading = Heading::default();
-        for tool in asked.tools {
-            match tool.r#type.as_str() {
-                "custom" => heading.custom.push(tool.name),
-                "namespace" => {
-                    let space = &tool.name;
-                    let names = tool.tools.into_iter().map(|inner| inner.name);
-                    heading.spaced.extend(names.map(|name| (flat(space, &name), space.clone(), name)));
-                }
-                _ => {}
-            }
-        }
-        heading
-    }
-}
 
 // === impl Writer ===
 
@@ -304,21 +267,38 @@ impl Writer {
     fn text(&mut self, text: &str) {
         if !matches!(self.open, Open::Message(_)) {
             self.close("");
-            self.open = Open::Message(String::new());
+            self.open = Open::Message(Message::default());
             let item = self.message_item("in_progress", None);
             self.added(&item);
             self.about_item("response.content_part.added", "msg", |json| {
-                content_part(json, &output_text(""))
+                content_part(json, &output_text("", &[]))
             });
         }
-        if let Open::Message(so_far) = &mut self.open {
-            so_far.push_str(text);
+        if let Open::Message(message) = &mut self.open {
+            message.text.push_str(text);
+            message.ruler.text(text);
         }
         self.about_item("response.output_text.delta", "msg", |json| {
             json.key("content_index").number(0);
             json.key("delta").string(text);
             json.key("logprobs").array(|_| {});
         });
+    }
+
+    /// Says what backs the text since the last time. The item goes on: what follows is more of its text.
+    fn cite(&mut self, citations: &[Citation]) {
+        let Open::Message(message) = &mut self.open else { return };
+        for (page, from, to) in message.ruler.cited(citations) {
+            let annotation = annotation(&page, from, to);
+            let Open::Message(message) = &mut self.open else { return };
+            let nth = message.annotations.len() as u64;
+            message.annotations.push(annotation.clone());
+            self.about_item("response.output_text.annotation.added", "msg", |json| {
+                json.key("content_index").number(0);
+                json.key("annotation_index").number(nth);
+                json.key("annotation").json(&annotation);
+            });
+        }
     }
 
     fn message_item(&self, status: &str, part: Option<&str>) -> String {
@@ -353,13 +333,13 @@ impl Writer {
                 let item = self.reasoning_item(&text, (!proof.is_empty()).then_some(proof));
                 self.done(item);
             }
-            Open::Message(text) => {
+            Open::Message(Message { text, annotations, .. }) => {
                 self.about_item("response.output_text.done", "msg", |json| {
                     json.key("content_index").number(0);
                     json.key("text").string(&text);
                     json.key("logprobs").array(|_| {});
                 });
-                let part = output_text(&text);
+                let part = output_text(&text, &annotations);
                 self.about_item("response.content_part.done", "msg", |json| content_part(json, &part));
                 let item = self.message_item("completed", Some(&part));
                 self.done(item);
@@ -480,6 +460,7 @@ impl Sink for Writer {
                     self.text(&text);
                 }
             }
+            Part::Citations(citations) => self.cite(&citations),
             Part::Thinking(text) => {
                 if !text.is_empty() {
                     self.written += text.len() as u64;
@@ -527,49 +508,4 @@ fn code(fault: &Fault) -> &'static str {
 
 fn free_text(arguments: &str) -> String {
     crate::dialect::openai_chat::answer::free_text(arguments)
-}
-
-fn summary_part(json: &mut Json, text: &str) {
-    json.key("summary_index").number(0);
-    json.key("part").object(|json| {
-        json.key("type").string("summary_text");
-        json.key("text").string(text);
-    });
-}
-
-fn content_part(json: &mut Json, part: &str) {
-    json.key("content_index").number(0);
-    json.key("part").json(part);
-}
-
-fn output_text(text: &str) -> String {
-    let mut json = Json::default();
-    json.object(|json| {
-        json.key("type").string("output_text");
-        json.key("text").string(text);
-        json.key("annotations").array(|_| {});
-        json.key("logprobs").array(|_| {});
-    });
-    json.finish_string()
-}
-
-fn refusal(why: &str) -> String {
-    let mut json = Json::default();
-    json.object(|json| {
-        json.key("type").string("refusal");
-        json.key("refusal").string(why);
-    });
-    json.finish_string()
-}
-
-fn write_usage(json: &mut Json, usage: &Usage) {
-    json.key("input_tokens").number(usage.total_input());
-    json.key("input_tokens_details").object(|json| {
-        json.key("cached_tokens").number(usage.cache_read);
-        json.key("cache_write_tokens").number(usage.cache_creation);
-    });
-    json.key("output_tokens").number(usage.output);
-    json.key("output_tokens_details")
-        .object(|json| json.key("reasoning_tokens").number(usage.thinking.unwrap_or(0)));
-    json.key("total_tokens").number(usage.total());
 }

@@ -65,7 +65,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
             .filter_map(|tool| tool.name.as_deref())
             .chain(conversation.called_names.iter().copied()),
     );
-    let searches = request.tools.iter().any(tools::is_web_search);
+    let search = request.tools.iter().find(|tool| tools::is_web_search(tool));
     let items = items(&request, target, &mut notes)?;
 
     let mut json = Json::with_capacity(body.len() + body.len() / 8 + 256);
@@ -86,7 +86,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         sampling(json, &request, target, &mut notes);
         reasoning(json, &request, target, wish);
         format(json, &request, target);
-        tools.write_flat(json, target, searches);
+        tools.write_flat(json, target, search);
         let user = request.metadata.as_ref().and_then(|metadata| metadata.user_id.as_deref());
         if let Some(user) = user.filter(|_| target.sends(Param::User)) {
             json.key("safety_identifier").string(&names::hash(&[user], 64));
@@ -94,7 +94,9 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         if let Some(session) = target.session.filter(|_| target.sends(Param::CacheKey)) {
             json.key("prompt_cache_key").string(session);
         }
-        json.key("input").array(|json| write(json, &items));
+        let has_phases = models::openai_reasoning(target.model).is_some_and(|model| model.has_phases());
+        let has_phases = has_phases && target.sends(Param::Phase);
+        json.key("input").array(|json| write(json, &items, has_phases));
     });
 
     let used_ids: Arc<[u64]> = conversation.call_ids.iter().map(|id| calls::id_hash(id)).collect();
@@ -345,8 +347,15 @@ fn drop_lone_reasoning(items: &mut Vec<Item<'_>>, notes: &mut Notes) {
     items.retain(|_| kept.pop().unwrap_or(true));
 }
 
-fn write(json: &mut Json, items: &[Item<'_>]) {
-    for item in items {
+/// What a text of the assistant's was: on the way to a call, or an answer. Told by what follows it, so that a
+/// conversation with another provider in it has it, too. `None` where nothing follows.
+fn phase(after: &[Item<'_>]) -> Option<&'static str> {
+    let next = after.iter().find(|item| !matches!(item, Item::Said(_) | Item::Reasoning(_)))?;
+    Some(if matches!(next, Item::Call { .. }) { "commentary" } else { "final_answer" })
+}
+
+fn write(json: &mut Json, items: &[Item<'_>], has_phases: bool) {
+    for (nth, item) in items.iter().enumerate() {
         if let Item::Reasoning(item) = item {
             json.raw(item);
             continue;
@@ -361,6 +370,10 @@ fn write(json: &mut Json, items: &[Item<'_>]) {
             Item::Said(text) => {
                 json.key("type").string("message");
                 json.key("role").string("assistant");
+                let after = items.get(nth + 1..).unwrap_or_default();
+                if let Some(phase) = phase(after).filter(|_| has_phases) {
+                    json.key("phase").string(phase);
+                }
                 json.key("content").array(|json| {
                     json.object(|json| {
                         json.key("type").string("output_text");

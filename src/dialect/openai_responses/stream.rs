@@ -12,13 +12,16 @@ use serde_json::value::RawValue;
 
 use super::types::{Event, Item, Response};
 use crate::dialect::carrier::Carrier;
+use crate::dialect::citation::Citations;
 use crate::dialect::openai_chat::arguments::{self, Healed};
 use crate::dialect::openai_chat::calls::{id_hash, legal_id};
+use crate::dialect::openai_chat::reasoning::ThinkTags;
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::openai_chat::{Context, error};
 use crate::dialect::part::Flow;
+use crate::dialect::served::{self, Found};
 use crate::dialect::stops::Stops;
-use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, names, sse};
+use crate::dialect::{Fault, Part, Sink, Source, Stop, Usage, sse};
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -36,6 +39,10 @@ pub struct Reader {
     has_calls: bool,
     refusal: Option<String>,
     stops: Option<Stops>,
+    /// Reasoning that a server without a parser for it leaves in the text.
+    tags: Option<ThinkTags>,
+    /// Reasoning was found there, and lacks its signature.
+    thinks: bool,
     /// The stop string that was met: the answer is over.
     met: Option<String>,
     output_bytes: usize,
@@ -50,6 +57,8 @@ struct Open {
     arguments: String,
     /// Whether text or reasoning was given.
     has_given: bool,
+    /// What backs the text.
+    citations: Citations,
     /// The last part of a summary that was seen.
     summary: Option<u64>,
     /// Whether the reasoning comes as a summary (or in full); the other is then a repetition.
@@ -67,6 +76,7 @@ impl Reader {
     /// A reader at the start of an answer.
     pub fn new(context: Context) -> Reader {
         let stops = Stops::new(&context.stops);
+        let tags = context.variant.think_tags.then(ThinkTags::default);
         Reader {
             context,
             is_started: false,
@@ -79,6 +89,8 @@ impl Reader {
             has_calls: false,
             refusal: None,
             stops,
+            tags,
+            thinks: false,
             met: None,
             output_bytes: 0,
         }
@@ -164,6 +176,11 @@ impl Reader {
                 }
                 sink.part(Part::Thinking(Cow::Borrowed(delta)));
             }
+            "response.output_text.annotation.added" => {
+                if let Some(annotation) = event.annotation {
+                    self.item(event)?.citations.add_annotations(annotation, 0);
+                }
+            }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 let open = self.item(event)?;
                 open.arguments.push_str(delta);
@@ -195,11 +212,40 @@ impl Reader {
         Ok(Flow::More)
     }
 
-    /// Text as it comes: up to a stop string, of which the upstream knows nothing.
+    /// Text as it comes.
     fn text(&mut self, text: &str, sink: &mut dyn Sink) {
-        if self.met.is_some() {
+        let Some(mut tags) = self.tags.take() else { return self.say(text, sink) };
+        tags.feed(text, &mut |is_reasoning, piece| self.think_or_say(is_reasoning, piece, sink));
+        self.tags = Some(tags);
+    }
+
+    fn think_or_say(&mut self, is_reasoning: bool, piece: &str, sink: &mut dyn Sink) {
+        if is_reasoning && !piece.is_empty() {
+            (self.thinks, self.has_content) = (true, true);
+            sink.part(Part::Thinking(Cow::Borrowed(piece)));
+        } else if !is_reasoning {
+            self.say(piece, sink);
+        }
+    }
+
+    /// Ends reasoning that was found in the text.
+    fn sign(&mut self, sink: &mut dyn Sink) {
+        if std::mem::take(&mut self.thinks) {
+            let carrier = Carrier {
+                dialect: self.context.variant.name.to_owned(),
+                model: self.context.model.clone(),
+                ..Carrier::default()
+            };
+            sink.part(Part::Signature(Cow::Owned(carrier.write())));
+        }
+    }
+
+    /// Text up to a stop string, of which the upstream knows nothing.
+    fn say(&mut self, text: &str, sink: &mut dyn Sink) {
+        if self.met.is_some() || text.is_empty() {
             return;
         }
+        self.sign(sink);
         self.has_content = true;
         match &mut self.stops {
             None => sink.part(Part::Text(Cow::Borrowed(text))),
@@ -211,6 +257,10 @@ impl Reader {
 
     /// The text of an item has ended: what was held back.
     fn rest(&mut self, sink: &mut dyn Sink) {
+        if let Some(mut tags) = self.tags.take() {
+            tags.finish(&mut |is_reasoning, piece| self.think_or_say(is_reasoning, piece, sink));
+        }
+        self.sign(sink);
         let rest = self.stops.as_mut().map(Stops::rest).unwrap_or_default();
         if !rest.is_empty() {
             sink.part(Part::Text(Cow::Owned(rest)));
@@ -218,25 +268,13 @@ impl Reader {
     }
 
     /// An item that is done: gives what of it was not given yet.
-    fn whole(&mut self, item: &Item<'_>, open: Open, sink: &mut dyn Sink) -> Result<(), Fault> {
+    fn whole(&mut self, item: &Item<'_>, mut open: Open, sink: &mut dyn Sink) -> Result<(), Fault> {
         if open.has_given {
             self.rest(sink);
         }
         match item.kind.as_deref().unwrap_or_default() {
             "reasoning" => self.reasoning(item, &open, sink),
-            "message" if !open.has_given => {
-                for part in &item.content {
-                    if let Some(refusal) = part.refusal.as_deref() {
-                        self.refusal.get_or_insert_default().push_str(refusal);
-                    }
-                    if let Some(text) =
-                        part.text.as_deref().or(part.refusal.as_deref()).filter(|text| !text.is_empty())
-                    {
-                        self.output_bytes += text.len();
-                        self.text(text, sink);
-                    }
-                }
-            }
+            "message" => self.message(item, &mut open, sink),
             kind @ ("function_call" | "custom_tool_call") => {
                 let written = if kind == "function_call" { &item.arguments } else { &item.input };
                 let written = written.as_deref().filter(|text| !text.is_empty()).unwrap_or(&open.arguments);
@@ -275,13 +313,39 @@ impl Reader {
                 self.has_calls = true;
                 self.has_content = true;
             }
-            "web_search_call" => {
-                self.has_content = true;
-                search(item, sink);
-            }
-            _ => {}
+            // What the server did counts as an answer, also where no block can say it (an image, a file search).
+            kind => self.has_content |= serve(item, sink) || kind.ends_with("_call"),
         }
         Ok(())
+    }
+
+    /// Ends a message with what backs its text. The whole item says it best: its events may be missing.
+    fn message(&mut self, item: &Item<'_>, open: &mut Open, sink: &mut dyn Sink) {
+        let mut whole = Citations::default();
+        let mut length = 0;
+        for part in &item.content {
+            let text = part.text.as_deref().or(part.refusal.as_deref()).unwrap_or_default();
+            if !open.has_given {
+                if let Some(refusal) = part.refusal.as_deref() {
+                    self.refusal.get_or_insert_default().push_str(refusal);
+                }
+                if !text.is_empty() {
+                    self.output_bytes += text.len();
+                    self.text(text, sink);
+                }
+            }
+            if let Some(annotations) = part.annotations {
+                whole.add_annotations(annotations, length);
+            }
+            length += text.chars().count() as u64;
+        }
+        if whole.is_empty() {
+            std::mem::swap(&mut whole, &mut open.citations);
+        }
+        self.rest(sink);
+        if !whole.is_empty() {
+            sink.part(Part::Citations(whole.take()));
+        }
     }
 
     /// Ends a reasoning item with our carrier, which holds the item if it can be sent back.
@@ -409,37 +473,44 @@ impl Source for Reader {
     }
 }
 
-/// A search of the server's, as Anthropic's blocks.
-fn search(item: &Item<'_>, sink: &mut dyn Sink) {
-    let id = format!("srvtoolu_{}", names::hash(&[item.id.as_deref().unwrap_or_default()], 24));
-    let action = item.action.as_ref();
-    let mut call = Json::default();
-    call.object(|json| {
-        json.key("type").string("server_tool_use");
-        json.key("id").string(&id);
-        json.key("name").string("web_search");
-        let query = action.and_then(|action| action.query.as_deref()).unwrap_or_default();
-        json.key("input").object(|json| json.key("query").string(query));
-    });
-    let mut result = Json::default();
-    result.object(|json| {
-        json.key("type").string("web_search_tool_result");
-        json.key("tool_use_id").string(&id);
-        json.key("content").array(|json| {
-            for source in action.iter().flat_map(|action| &action.sources) {
-                let Some(url) = source.url.as_deref() else { continue };
-                json.object(|json| {
-                    json.key("type").string("web_search_result");
-                    json.key("url").string(url);
-                    json.key("title").string(source.title.as_deref().unwrap_or(url));
-                    json.key("encrypted_content").string("");
-                    json.key("page_age").null();
-                });
-            }
-        });
-    });
-    sink.part(Part::Block(Cow::Owned(call.finish_string())));
-    sink.part(Part::Block(Cow::Owned(result.finish_string())));
+/// What the server did with a tool of its own, as Anthropic's blocks. False for what has none.
+fn serve(item: &Item<'_>, sink: &mut dyn Sink) -> bool {
+    let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
+    let seed = text(&item.id);
+    match item.kind.as_deref().unwrap_or_default() {
+        "web_search_call" => {
+            let action = item.action.as_ref();
+            let query = action.and_then(|action| action.query.as_deref()).unwrap_or_default();
+            let sources = action.iter().flat_map(|action| &action.sources);
+            let found: Vec<Found<'_>> = sources
+                .filter_map(|source| {
+                    let url = source.url.as_deref()?;
+                    Some(Found { url, title: source.title.as_deref().unwrap_or(url) })
+                })
+                .collect();
+            served::search(&seed, query, &found, sink);
+        }
+        "code_interpreter_call" => {
+            served::code(&seed, item.code.as_deref().unwrap_or_default(), sink);
+            let logs: Vec<&str> = item.outputs.iter().filter_map(|output| output.logs.as_deref()).collect();
+            served::code_result(&seed, &logs.join("\n"), "", sink);
+        }
+        "mcp_call" => {
+            let given = text(&item.output);
+            let error = item.error.filter(|error| error.get() != "null").map(|error| error.get().to_owned());
+            let output = error.as_deref().map_or(Ok(given.as_str()), Err);
+            served::mcp(
+                &seed,
+                &text(&item.server_label),
+                &text(&item.name),
+                &text(&item.arguments),
+                output,
+                sink,
+            );
+        }
+        _ => return false,
+    }
+    true
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ pub(super) struct Event<'a> {
     pub output_index: Number,
     #[serde(default)]
     pub summary_index: Number,
+    /// Of `response.output_text.annotation.added`.
+    #[serde(borrow, default)]
+    pub annotation: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub item: Option<Item<'a>>,
     #[serde(borrow, default)]
@@ -84,9 +87,31 @@ pub(super) struct Item<'a> {
     pub content: Vec<ContentPart<'a>>,
     #[serde(borrow, default, deserialize_with = "list")]
     pub summary: Vec<ContentPart<'a>>,
-    /// Of `web_search_call`.
-    #[serde(borrow, default)]
+    /// Of `web_search_call`. (Other calls have actions of their own.)
+    #[serde(borrow, default, deserialize_with = "lenient")]
     pub action: Option<Action<'a>>,
+    /// Of `code_interpreter_call`.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub code: Option<Cow<'a, str>>,
+    /// Of `code_interpreter_call`: what it printed.
+    #[serde(borrow, default, deserialize_with = "list")]
+    pub outputs: Vec<CodeOutput<'a>>,
+    /// Of `mcp_call`: the server.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub server_label: Option<Cow<'a, str>>,
+    /// Of `mcp_call`: what it gave.
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub output: Option<Cow<'a, str>>,
+    /// Of `mcp_call`: what went wrong.
+    #[serde(borrow, default)]
+    pub error: Option<&'a RawValue>,
+}
+
+/// What code printed.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct CodeOutput<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    pub logs: Option<Cow<'a, str>>,
 }
 
 /// A part of a message or of reasoning.
@@ -96,6 +121,8 @@ pub(super) struct ContentPart<'a> {
     pub text: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
     pub refusal: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub annotations: Option<&'a RawValue>,
 }
 
 /// What a web search did.
@@ -160,6 +187,12 @@ impl Figures {
             estimated: false,
         })
     }
+}
+
+/// A value of the right form; anything else counts as absent.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {

@@ -219,6 +219,7 @@ pub(crate) fn request(
         }),
         // Four bytes to a token, the usual rule of thumb.
         estimated_tokens: body.len() as u64 / 4,
+        weight: Default::default(),
         session: None,
     };
     let mut headers = HeaderMap::new();

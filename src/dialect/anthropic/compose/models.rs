@@ -4,7 +4,7 @@
 
 /// The generation in a name such as `claude-opus-4-7-20260401`, `claude-3-5-haiku` or `anthropic/claude-sonnet-5`:
 /// (major, minor). `None` where the name has none.
-fn generation(model: &str) -> Option<(u32, u32)> {
+pub(in crate::dialect) fn generation(model: &str) -> Option<(u32, u32)> {
     let name = model.rsplit_once('/').map_or(model, |(_, name)| name);
     let mut numbers = name.split(['-', '.', '@', ':', '[']).filter_map(|piece| {
         // A date is no version.

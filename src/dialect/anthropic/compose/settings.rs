@@ -247,7 +247,7 @@ impl Settings<'_> {
                         json.key("description").string(description);
                     }
                     json.key("input_schema").json(&input_schema(tool.schema));
-                    if tool.strict {
+                    if tool.strict && !to.is_strict_refused {
                         json.key("strict").boolean(true);
                     }
                     if let Some(cache) = tool.cache {

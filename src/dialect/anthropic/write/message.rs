@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Put, Shared, State, write_stop, write_usage};
+use super::{Put, Served, Shared, State, write_stop, write_usage};
+use crate::dialect::citation::Citation;
 use crate::dialect::json::{write_escaped, write_str};
 use crate::dialect::part::Sink;
 use crate::dialect::{Part, Stop, Usage};
@@ -77,8 +78,13 @@ impl Put for Json {
         write_escaped(&mut self.buffer, text);
     }
 
-    fn close_text(&mut self, _index: u64) {
-        self.put("\"}");
+    fn close_text(&mut self, _index: u64, citations: &[Citation]) {
+        self.put("\"");
+        for (nth, citation) in citations.iter().enumerate() {
+            self.put(if nth == 0 { ",\"citations\":[" } else { "," });
+            self.put(&citation.json);
+        }
+        self.put(if citations.is_empty() { "}" } else { "]}" });
     }
 
     fn open_thinking(&mut self, index: u64) {
@@ -115,11 +121,11 @@ impl Put for Json {
         self.open(index, json);
     }
 
-    fn end(&mut self, stop: &Stop, usage: &Usage) {
+    fn end(&mut self, stop: &Stop, usage: &Usage, served: Served) {
         self.put("],");
         write_stop(&mut self.buffer, stop);
         self.put(",\"usage\":");
-        write_usage(&mut self.buffer, usage);
+        write_usage(&mut self.buffer, usage, served);
         self.put("}");
     }
 }

@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Open, Put, Shared, State, write_stop, write_usage};
+use super::{Open, Put, Served, Shared, State, one_line, write_stop, write_usage};
 use crate::dialect::anthropic::error;
+use crate::dialect::citation::Citation;
 use crate::dialect::json::{write_escaped, write_str, write_u64};
 use crate::dialect::part::Sink;
 use crate::dialect::{Fault, Part, Stop, Usage};
@@ -145,7 +146,7 @@ impl Put for Events {
         self.put(
             ",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"stop_details\":null,\"usage\":",
         );
-        write_usage(&mut self.buffer, usage);
+        write_usage(&mut self.buffer, usage, Served::default());
         self.put("}}\n\n");
     }
 
@@ -158,7 +159,14 @@ impl Put for Events {
         self.delta(index, ",\"delta\":{\"type\":\"text_delta\",\"text\":\"", text);
     }
 
-    fn close_text(&mut self, index: u64) {
+    fn close_text(&mut self, index: u64, citations: &[Citation]) {
+        for citation in citations {
+            self.put("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+            write_u64(&mut self.buffer, index);
+            self.put(",\"delta\":{\"type\":\"citations_delta\",\"citation\":");
+            self.put(&one_line(&citation.json));
+            self.put("}}\n\n");
+        }
         self.block_stop(index);
     }
 
@@ -207,11 +215,11 @@ impl Put for Events {
         self.block_stop(index);
     }
 
-    fn end(&mut self, stop: &Stop, usage: &Usage) {
+    fn end(&mut self, stop: &Stop, usage: &Usage, served: Served) {
         self.put("event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{");
         write_stop(&mut self.buffer, stop);
         self.put("},\"usage\":");
-        write_usage(&mut self.buffer, usage);
+        write_usage(&mut self.buffer, usage, served);
         self.put("}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
     }
 }

@@ -2,7 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Heading, error, finish_reason, free_text, write_encrypted, write_signed, write_usage};
+use super::{
+    Heading, Ruler, error, finish_reason, free_text, write_annotation, write_encrypted, write_signed,
+    write_usage,
+};
 use crate::dialect::json::{write_escaped, write_str, write_u64};
 use crate::dialect::part::Sink;
 use crate::dialect::{Fault, Part, Stop, Usage};
@@ -17,6 +20,7 @@ pub struct StreamWriter {
     state: State,
     calls: u64,
     details: u64,
+    ruler: Ruler,
     written: u64,
 }
 
@@ -55,6 +59,7 @@ impl StreamWriter {
             state: State::Fresh,
             calls: 0,
             details: 0,
+            ruler: Ruler::default(),
             written: 0,
         }
     }
@@ -193,10 +198,24 @@ impl Sink for StreamWriter {
             Part::Text(text) => {
                 if !text.is_empty() {
                     self.written += text.len() as u64;
+                    self.ruler.text(&text);
                     self.open();
                     self.put("\"content\":\"");
                     write_escaped(&mut self.buffer, &text);
                     self.put("\"");
+                    self.close(None);
+                }
+            }
+            Part::Citations(citations) => {
+                let pages = self.ruler.cited(&citations);
+                if !pages.is_empty() {
+                    self.open();
+                    self.put("\"annotations\":[");
+                    for (nth, (page, from, to)) in pages.iter().enumerate() {
+                        self.put(if nth > 0 { "," } else { "" });
+                        write_annotation(&mut self.buffer, page, *from, *to);
+                    }
+                    self.put("]");
                     self.close(None);
                 }
             }

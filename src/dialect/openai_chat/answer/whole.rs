@@ -2,7 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Heading, finish_reason, free_text, write_encrypted, write_signed, write_usage};
+use super::{
+    Heading, Ruler, finish_reason, free_text, write_annotation, write_encrypted, write_signed, write_usage,
+};
 use crate::dialect::json::{write_str, write_u64};
 use crate::dialect::part::Sink;
 use crate::dialect::{Part, Stop, Usage};
@@ -18,6 +20,8 @@ pub struct CompletionBuilder {
     thought: String,
     details: BytesMut,
     n_details: u64,
+    annotations: BytesMut,
+    ruler: Ruler,
     calls: BytesMut,
     n_calls: u64,
     written: u64,
@@ -37,6 +41,8 @@ impl CompletionBuilder {
             thought: String::new(),
             details: BytesMut::new(),
             n_details: 0,
+            annotations: BytesMut::new(),
+            ruler: Ruler::default(),
             calls: BytesMut::new(),
             n_calls: 0,
             written: 0,
@@ -80,6 +86,11 @@ impl CompletionBuilder {
             out.extend_from_slice(&self.details);
             out.extend_from_slice(b"]");
         }
+        if !self.annotations.is_empty() {
+            out.extend_from_slice(b",\"annotations\":[");
+            out.extend_from_slice(&self.annotations);
+            out.extend_from_slice(b"]");
+        }
         if self.n_calls > 0 {
             out.extend_from_slice(b",\"tool_calls\":[");
             out.extend_from_slice(&self.calls);
@@ -117,7 +128,16 @@ impl Sink for CompletionBuilder {
             Part::Text(text) => {
                 if !text.is_empty() {
                     self.written += text.len() as u64;
+                    self.ruler.text(&text);
                     self.text.get_or_insert_default().push_str(&text);
+                }
+            }
+            Part::Citations(citations) => {
+                for (page, from, to) in self.ruler.cited(&citations) {
+                    if !self.annotations.is_empty() {
+                        self.annotations.extend_from_slice(b",");
+                    }
+                    write_annotation(&mut self.annotations, &page, from, to);
                 }
             }
             Part::Thinking(text) => {

@@ -91,6 +91,20 @@ fn too_large_an_output_is_asked_for_again_smaller() {
 }
 
 #[test]
+fn anthropic_is_asked_again_without_strict_once() {
+    let refused = |message: &str| Fault { status: Some(400), ..Fault::new(FaultKind::Caller, message) };
+    for message in [
+        "tools.0.custom.strict: Extra inputs are not permitted",
+        "tools.3.custom: For 'object' type, 'additionalProperties' must be explicitly set to false",
+        "Schema is too complex for compilation.",
+    ] {
+        assert_eq!(rectify_composed(&refused(message), &[]), Some(Rectify::NotStrict), "{message}");
+        assert_eq!(rectify_composed(&refused(message), &[Rectify::NotStrict]), None, "not twice");
+    }
+    assert_eq!(rectify_composed(&refused("messages: at least one message is required"), &[]), None);
+}
+
+#[test]
 fn what_no_change_mends_is_left_alone() {
     for status in [401, 404, 429, 500, 503] {
         assert_eq!(learned(status, &message("Unsupported parameter: 'temperature'")), None, "{status}");

@@ -53,6 +53,11 @@ impl OpenAi {
         }
     }
 
+    /// Whether the model tells what it says between calls from its answer (`phase`), and wants that told back.
+    pub(in crate::dialect) fn has_phases(self) -> bool {
+        matches!(self, OpenAi::Gpt(major, minor) if (major, minor) >= (5, 3))
+    }
+
     /// Whether Chat Completions takes tools from it only without any reasoning.
     pub(in crate::dialect) fn reasons_without_tools_only(self) -> bool {
         matches!(self, OpenAi::Gpt(major, minor) if (major, minor) >= (5, 4))

@@ -558,6 +558,18 @@ fn fields_of_the_config_stand_in_the_body_in_place_of_ours() {
 }
 
 #[test]
+fn a_search_keeps_its_filters_where_the_server_has_words_for_them() {
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "allowed_domains": ["a.example"],
+            "blocked_domains": [], "user_location": {"type": "approximate", "city": "Bern"}}]});
+    let out = sent(&body, &Target::new("m", by_name("openrouter").unwrap()));
+    assert_eq!(out["plugins"], json!([{"id": "web", "include_domains": ["a.example"]}]));
+    let out = sent(&body, &Target::new("gpt-4o-search-preview", by_name("openai").unwrap()));
+    let place = json!({"type": "approximate", "approximate": {"type": "approximate", "city": "Bern"}});
+    assert_eq!(out["web_search_options"], json!({"user_location": place}));
+}
+
+#[test]
 fn only_the_models_made_for_it_search_the_web_at_openai() {
     let body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}],
         "tools": [{"type": "web_search_20250305", "name": "web_search"}]});
@@ -566,4 +578,39 @@ fn only_the_models_made_for_it_search_the_web_at_openai() {
     assert_eq!(out["web_search_options"], json!({}));
     let other = from_messages(body.to_string().as_bytes(), &Target::new("gpt-4o", row)).unwrap();
     assert!(matches!(other, Translation::Answer(_)), "said at once, and nothing is invented");
+}
+
+#[test]
+fn numbers_that_no_machine_holds_go_as_they_are_written() {
+    let schema = r#"{"type":"object","properties":{"n":{"type":"number","maximum":8e88888808}}}"#;
+    let body = format!(
+        r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"q"}},
+        {{"role":"assistant","content":[{{"type":"tool_use","id":"a","name":"f","input":{{"n":1e99999}}}}]}}],
+        "tools":[{{"name":"f","input_schema":{schema}}}]}}"#
+    );
+    for row in crate::dialect::table::NAMES {
+        let target = Target::new("m", by_name(row).unwrap());
+        let Translation::Send(sent) = from_messages(body.as_bytes(), &target).unwrap() else { panic!() };
+        serde_json::from_slice::<Box<serde_json::value::RawValue>>(&sent.body)
+            .unwrap_or_else(|error| panic!("{row}: {error}"));
+        let text = String::from_utf8_lossy(&sent.body).into_owned();
+        assert!(text.contains("1e99999"), "{row}: {text}");
+    }
+}
+
+#[test]
+fn nulls_are_never_sent_and_a_turn_of_reasoning_alone_is_no_message() {
+    let body = json!({"model": "m", "max_tokens": 9, "system": null, "temperature": null, "top_p": null, "top_k": null,
+        "stop_sequences": null, "tools": null, "tool_choice": null, "metadata": null, "thinking": null,
+        "output_config": null, "service_tier": null, "stream": null,
+        "messages": [{"role": "user", "content": "a"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}]},
+            {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "b", "cache_control": null}]}]});
+    for row in crate::dialect::table::NAMES {
+        let out = sent(&body, &Target::new("m", by_name(row).unwrap()));
+        assert!(!out.to_string().contains("null"), "{row}: {out}");
+        let messages = out["messages"].as_array().unwrap();
+        assert_eq!(messages.len(), 1, "{row}: {out}");
+        assert_eq!(messages[0]["role"], "user");
+    }
 }

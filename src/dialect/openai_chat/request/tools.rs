@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use serde_json::value::RawValue;
+
 use super::content::Notes;
 use super::messages::Markers;
 use super::turns::Conversation;
@@ -72,6 +74,11 @@ fn class(tool: &Tool<'_>) -> Class {
 /// Whether a tool is a web search by the server.
 pub(in crate::dialect) fn is_web_search(tool: &Tool<'_>) -> bool {
     tool.kind.as_deref().is_some_and(|kind| kind.starts_with("web_search_"))
+}
+
+/// A field that says something.
+pub(in crate::dialect) fn said<'r>(field: Option<&'r RawValue>) -> Option<&'r RawValue> {
+    field.filter(|raw| !matches!(raw.get(), "null" | "[]" | "{}"))
 }
 
 /// Whether a tool is run by Anthropic.
@@ -175,8 +182,13 @@ impl<'a> Tools<'a> {
     }
 
     /// Writes the tools and the choice as Responses has them: flat, and `strict` always said.
-    pub(in crate::dialect) fn write_flat(&self, json: &mut Json, target: &Target<'_>, searches: bool) {
-        if self.list.is_empty() && !searches {
+    pub(in crate::dialect) fn write_flat(
+        &self,
+        json: &mut Json,
+        target: &Target<'_>,
+        search: Option<&Tool<'_>>,
+    ) {
+        if self.list.is_empty() && search.is_none() {
             return;
         }
         json.key("tools").array(|json| {
@@ -189,8 +201,24 @@ impl<'a> Tools<'a> {
                     }
                 });
             }
-            if searches {
-                json.object(|json| json.key("type").string("web_search"));
+            if let Some(search) = search {
+                json.object(|json| {
+                    json.key("type").string("web_search");
+                    let filters = [
+                        ("allowed_domains", said(search.allowed_domains)),
+                        ("blocked_domains", said(search.blocked_domains)),
+                    ];
+                    if filters.iter().any(|(_, domains)| domains.is_some()) {
+                        json.key("filters").object(|json| {
+                            for (name, domains) in filters {
+                                domains.into_iter().for_each(|domains| json.key(name).raw(domains));
+                            }
+                        });
+                    }
+                    said(search.user_location)
+                        .into_iter()
+                        .for_each(|place| json.key("user_location").raw(place));
+                });
             }
         });
         if target.sends(Param::ToolChoice) {

@@ -650,3 +650,25 @@ fn a_stop_string_that_the_upstream_does_not_know_ends_the_answer() {
     let parts = read_with(stops(), &[text("END")]).unwrap();
     assert!(matches!(parts.as_slice(), [Part::Start { .. }, Part::End { stop: Stop::StopSequence(_), .. }]));
 }
+
+#[test]
+fn a_call_with_free_text_becomes_one_with_an_object() {
+    let piece = |custom: Value| {
+        delta(&json!({"tool_calls": [{"index": 0, "id": "c1", "type": "custom", "custom": custom}]}))
+    };
+    let parts = read(
+        "openai",
+        &[
+            piece(json!({"name": "apply", "input": ""})),
+            piece(json!({"input": "*** {\"a\"}"})),
+            piece(json!({"input": "\n*** End"})),
+            finish("tool_calls"),
+            usage(),
+        ],
+    )
+    .unwrap();
+    let Some(Part::Call { name, arguments, .. }) = parts.get(1) else { panic!("{parts:?}") };
+    assert_eq!(name, "apply");
+    let arguments: Value = serde_json::from_str(arguments).unwrap();
+    assert_eq!(arguments, json!({"input": "*** {\"a\"}\n*** End"}));
+}

@@ -9,7 +9,7 @@ fn read(model: &str, more: Value) -> Result<Value, Invalid> {
     for (key, value) in more.as_object().unwrap() {
         body[key] = value.clone();
     }
-    let to = Destination { model, is_anthropic: true, max_output_tokens: None };
+    let to = Destination::new(model, true);
     to_messages(body.to_string().as_bytes(), &to).map(|bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
@@ -129,7 +129,7 @@ fn reasoning_goes_back_to_those_who_signed_it_and_to_nobody_else() {
     );
     let mut body = messages;
     body["model"] = "m".into();
-    let to = Destination { model: "m", is_anthropic: false, max_output_tokens: None };
+    let to = Destination::new("m", false);
     let other: Value =
         serde_json::from_slice(&to_messages(body.to_string().as_bytes(), &to).unwrap()).unwrap();
     let blocks = other["messages"][1]["content"].as_array().unwrap();

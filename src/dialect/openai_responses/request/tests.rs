@@ -88,3 +88,36 @@ fn the_limit_is_never_below_what_the_server_takes() {
     assert_eq!(out["max_output_tokens"], 16);
     assert!(out.get("stop").is_none() && out["store"] == false);
 }
+
+#[test]
+fn what_was_said_on_the_way_to_a_call_is_told_from_an_answer() {
+    let history = json!([{"role": "user", "content": "x"},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look"}, call("a")]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "r"}]},
+        {"role": "assistant", "content": "It is so"}, {"role": "user", "content": "y"}]);
+    let phases = |model: &str| -> Vec<Value> {
+        let body = json!({"model": "m", "max_tokens": 9, "messages": history});
+        let target = Target::new(model, by_name("openai").unwrap());
+        let Translation::Send(sent) = from_messages(body.to_string().as_bytes(), &target).unwrap() else {
+            panic!()
+        };
+        let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+        let items = sent["input"].as_array().unwrap().iter();
+        items.filter(|item| item["role"] == "assistant").map(|item| item["phase"].clone()).collect()
+    };
+    assert_eq!(phases("gpt-5.4"), ["commentary", "final_answer"]);
+    assert_eq!(phases("gpt-5.2"), [Value::Null, Value::Null], "older models know nothing of it");
+}
+
+#[test]
+fn a_search_keeps_its_filters_and_its_place() {
+    let out = sent(&json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 3, "allowed_domains": ["a.example"],
+             "blocked_domains": null, "user_location": {"type": "approximate", "city": "Bern"}}]}));
+    assert_eq!(
+        out["tools"][1],
+        json!({"type": "web_search", "filters": {"allowed_domains": ["a.example"]},
+            "user_location": {"type": "approximate", "city": "Bern"}})
+    );
+}

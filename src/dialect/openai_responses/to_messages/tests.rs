@@ -9,7 +9,7 @@ fn read(more: Value, is_anthropic: bool) -> Result<Value, Invalid> {
     for (key, value) in more.as_object().unwrap() {
         body[key] = value.clone();
     }
-    let to = Destination { model: "claude-opus-4-8", is_anthropic, max_output_tokens: None };
+    let to = Destination::new("claude-opus-4-8", is_anthropic);
     to_messages(body.to_string().as_bytes(), &to).map(|bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
