@@ -16,6 +16,7 @@ use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
 use super::simulator::SimulatorMessage;
+use crate::cells::prompt_caches::PromptCaches;
 use crate::cells::{ConfigCell, LedgerCell, ListenerCell, ProviderCell, Requests, RoutesCell};
 use crate::config::{Loaded, ProviderId};
 use crate::faults::Injector;
@@ -57,6 +58,8 @@ pub struct Directory {
     pub routes: RoutesCell,
     /// Whole answers that may be given again.
     pub answers: Arc<crate::cells::cache::AnswerCache>,
+    /// What upstreams' prompt caches do for each session.
+    pub prompt_caches: PromptCaches,
     /// Makes a provider's way to the network.
     pub connect: Connect,
     /// Open requests, and counts.
@@ -116,6 +119,7 @@ impl Directory {
             published: ArcSwap::default(),
             routes: RoutesCell::new(clock::now()),
             answers: Arc::default(),
+            prompt_caches: PromptCaches::default(),
             listener,
             requests: Arc::default(),
             random: Arc::new(random),

@@ -1,12 +1,15 @@
 //! The status: what the daemon shows of itself. One value, read by `cproxy://status`, `GET /status`, the
 //! status page and `cproxy status`. The sum of what each actor and cell shows, not a second book-keeping.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Directory, Entry};
+use crate::cells::prompt_caches::Totals;
+use crate::config::ProviderId;
 use crate::runtime::{Place, State, clock};
 use crate::telemetry::logs;
 
@@ -29,6 +32,9 @@ pub struct Status {
     pub actors: Vec<ActorStatus>,
     /// The providers, by name.
     pub providers: Vec<ProviderStatus>,
+    /// What the upstreams' prompt caches did for the sessions that were served last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompt_caches: Vec<PromptCacheStatus>,
     /// Requests in progress.
     pub open_requests: u64,
     /// Requests since the start.
@@ -113,6 +119,29 @@ pub struct ProviderStatus {
     pub attempts: u64,
     /// Failed attempts since the start.
     pub failures: u64,
+    /// The share of the input since the start that was read from the upstream's prompt cache.
+    #[serde(default)]
+    pub cache_hit_rate: Option<f64>,
+    /// Tokens that were billed again though that cache had held them.
+    #[serde(default)]
+    pub cache_rebilled_tokens: u64,
+}
+
+/// A conversation of a session with one model, and its prompt cache.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PromptCacheStatus {
+    /// The provider and its model.
+    pub target: String,
+    /// The session.
+    pub session: String,
+    /// The agent of the session, if it is one.
+    pub agent: Option<String>,
+    /// Answers.
+    pub turns: u64,
+    /// The share of the input that was read from the cache.
+    pub hit_rate: f64,
+    /// Tokens that were billed again though they had been cached.
+    pub rebilled_tokens: u64,
 }
 
 /// One bucket.
@@ -155,6 +184,7 @@ impl Status {
     pub fn of(directory: &Directory) -> Status {
         let now = clock::now();
         let entries = directory.entries.load();
+        let caches = directory.prompt_caches.providers();
         let cell = &directory.config_cell;
         let requests = &directory.requests;
         let mut warnings = cell.get().warnings.clone();
@@ -181,7 +211,8 @@ impl Status {
                 last_reload: cell.last_reload().as_ref().clone(),
             },
             actors: directory.places().iter().map(|place| ActorStatus::of(&**place)).collect(),
-            providers: entries.values().map(|entry| ProviderStatus::of(entry, now)).collect(),
+            providers: entries.values().map(|entry| ProviderStatus::of(entry, &caches, now)).collect(),
+            prompt_caches: prompt_caches(directory),
             open_requests: requests.open(),
             requests: requests.total.load(Ordering::Relaxed),
             errors: requests.errors.load(Ordering::Relaxed),
@@ -191,6 +222,26 @@ impl Status {
             warnings,
         }
     }
+}
+
+/// The conversations that were served last.
+fn prompt_caches(directory: &Directory) -> Vec<PromptCacheStatus> {
+    const MOST: usize = 20;
+    let latest = directory.prompt_caches.show().into_iter().take(MOST);
+    latest
+        .map(|shown| PromptCacheStatus {
+            target: shown.key.target.to_string(),
+            session: shown.key.session.to_string(),
+            agent: shown.key.agent.map(|agent| agent.to_string()),
+            turns: shown.turns,
+            hit_rate: thousandths(shown.totals.hit_rate()),
+            rebilled_tokens: shown.totals.rebilled,
+        })
+        .collect()
+}
+
+fn thousandths(share: f64) -> f64 {
+    (share * 1000.0).round() / 1000.0
 }
 
 // === impl ActorStatus ===
@@ -214,7 +265,7 @@ impl ActorStatus {
 // === impl ProviderStatus ===
 
 impl ProviderStatus {
-    fn of(entry: &Entry, now: Instant) -> ProviderStatus {
+    fn of(entry: &Entry, caches: &BTreeMap<ProviderId, Totals>, now: Instant) -> ProviderStatus {
         let (cell, setup) = (&entry.cell, entry.cell.setup());
         let view = cell.view(now);
         let quarantined = entry.slot.vitals().state() == State::Quarantined;
@@ -242,10 +293,12 @@ impl ProviderStatus {
             max_concurrent: setup.config.limits.max_concurrent,
             waiting: cell.waiting(),
             latency_ms: view.latency.map(|latency| u64::try_from(latency.as_millis()).unwrap_or(u64::MAX)),
-            error_rate: (view.error_rate * 1000.0).round() / 1000.0,
+            error_rate: thousandths(view.error_rate),
             embargo_s: view.embargo.map(|left| left.as_secs()),
             attempts: view.attempts,
             failures: view.failures,
+            cache_rebilled_tokens: caches.get(&setup.id).map_or(0, |totals| totals.rebilled),
+            cache_hit_rate: caches.get(&setup.id).map(|totals| thousandths(totals.hit_rate())),
         }
     }
 }

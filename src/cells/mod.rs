@@ -9,6 +9,7 @@ mod lease;
 mod ledger;
 mod listener;
 mod probe;
+pub mod prompt_caches;
 mod provider;
 mod requests;
 mod routes;

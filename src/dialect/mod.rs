@@ -21,6 +21,7 @@ pub mod openai_chat;
 pub mod openai_responses;
 pub mod overflow;
 pub mod part;
+pub mod prefix;
 pub mod retry_after;
 pub mod schema;
 mod served;

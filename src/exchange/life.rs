@@ -150,9 +150,15 @@ impl Exchange {
         let learned = self.directory.routes.learned(&candidate.target);
         let outgoing = match outgoing(request, candidate, plan, &lease, &learned) {
             Ok(outgoing) => outgoing,
-            Err(fault) => return Tried { lease, changed: Changed::by(None), result: Err(fault.into()) },
+            Err(fault) => {
+                return Tried {
+                    lease,
+                    changed: Changed::by(None, candidate.dialect),
+                    result: Err(fault.into()),
+                };
+            }
         };
-        let changed = Changed::by(Some(&outgoing));
+        let changed = Changed::by(Some(&outgoing), candidate.dialect);
         // A caller that streams waits for its first output; one that does not, for the whole answer.
         let whole = !request.facts.head.stream || plan.after_output == AfterOutput::Buffer;
         let until = match whole && request.timeout.is_none() {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, AnswerBody, Served};
@@ -22,9 +23,10 @@ use super::request::Request;
 use super::so_far::SoFar;
 use super::spend;
 use crate::actors::Directory;
+use crate::cells::prompt_caches;
 use crate::cells::{Lease, OpenRequest, Outcome, Refusal, Reservation};
 use crate::config::{ProviderKind, Target};
-use crate::dialect::{Fault, FaultKind, Stop, Usage};
+use crate::dialect::{Dialect, Fault, FaultKind, Stop, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
 use crate::routing::limits;
@@ -54,6 +56,8 @@ pub struct Settlement {
     /// What the last translation left out, and what was mended on the way.
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    /// What the last attempt sent.
+    sent: Option<(Dialect, Bytes)>,
     from_cache: bool,
     ended: bool,
 }
@@ -63,6 +67,8 @@ pub struct Settlement {
 pub struct Changed {
     dropped: Vec<&'static str>,
     healed: Vec<&'static str>,
+    /// The body that goes out.
+    sent: Option<(Dialect, Bytes)>,
     /// When it was done.
     at: Instant,
 }
@@ -70,13 +76,17 @@ pub struct Changed {
 // === impl Changed ===
 
 impl Changed {
-    /// By this translation; `None` if there is none.
-    pub fn by(outgoing: Option<&Outgoing>) -> Changed {
+    /// By this translation into a dialect; `None` if there is none.
+    pub fn by(outgoing: Option<&Outgoing>, dialect: Dialect) -> Changed {
         let (dropped, healed): (&[&'static str], &[&'static str]) = match outgoing {
             Some(Outgoing::Send(_, reading)) => reading.notes(),
             Some(Outgoing::Answer(_)) | None => (&[], &[]),
         };
-        Changed { dropped: dropped.to_vec(), healed: healed.to_vec(), at: clock::now() }
+        let sent = match outgoing {
+            Some(Outgoing::Send(message, _)) => Some((dialect, message.body().clone())),
+            Some(Outgoing::Answer(_)) | None => None,
+        };
+        Changed { dropped: dropped.to_vec(), healed: healed.to_vec(), sent, at: clock::now() }
     }
 }
 
@@ -107,6 +117,7 @@ impl Settlement {
             route: String::new(),
             dropped: Vec::new(),
             healed: Vec::new(),
+            sent: None,
             from_cache: false,
             ended: false,
         }
@@ -165,6 +176,7 @@ impl Settlement {
     /// What the translation for the last attempt changed.
     pub fn changed(&mut self, changed: Changed) {
         self.dropped = changed.dropped;
+        self.sent = changed.sent;
         changed.healed.iter().for_each(|what| self.healed(what));
         // Until the first attempt was ready to be sent the time was ours, but for the wait.
         let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
@@ -237,6 +249,7 @@ impl Settlement {
                 self.explain(&mut headers, &served, &candidate.why, same.then_some(&upstream));
                 cache.explain(&mut headers);
                 self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
+                self.watch_cache(&candidate.target, report.usage);
                 self.end(ledger::Outcome::Ok, None);
                 // Where nothing was streamed, the first output was not seen.
                 lease.settle(well(&report, None, &upstream));
@@ -349,6 +362,25 @@ impl Settlement {
         Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
     }
 
+    /// Notes what the upstream's prompt cache did for the session, and warns of a prefix that was billed again.
+    fn watch_cache(&mut self, target: &Target, usage: Option<Usage>) {
+        let Some(usage) = usage.filter(|usage| !usage.estimated) else { return };
+        let caches = &self.directory.prompt_caches;
+        let facts = &self.request.facts;
+        let (Some((dialect, body)), Some(session)) = (self.sent.take(), &facts.session) else {
+            return caches.answered_once(&target.provider, &usage);
+        };
+        let (session, agent) = (session.clone(), facts.agent.clone());
+        let key = prompt_caches::Key { target: target.clone(), session, agent };
+        let Some(loss) = caches.answered(key, dialect, body, &usage, clock::now()) else { return };
+        let request = &self.request.id;
+        if loss.is_alarming() {
+            tracing::warn!(%request, target_model = %target, tokens = loss.tokens, "a cached prefix was billed again: {}", loss.why);
+        } else {
+            tracing::debug!(%request, target_model = %target, tokens = loss.tokens, "a cached prefix was billed again: {}", loss.why);
+        }
+    }
+
     /// A stream has ended.
     fn ended(
         mut self,
@@ -361,6 +393,7 @@ impl Settlement {
         match ending {
             Ending::Well(report) => {
                 self.attempted(target, ledger::Ended::Ok, report.usage);
+                self.watch_cache(target, report.usage);
                 self.end(ledger::Outcome::Ok, None);
                 lease.settle(well(&report, Some(first_output), upstream));
             }

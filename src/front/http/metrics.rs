@@ -75,7 +75,7 @@ fn actors(page: &mut Page, status: &Status) {
 
 fn providers(page: &mut Page, status: &Status) {
     type Level = fn(&crate::actors::status::ProviderStatus) -> Option<f64>;
-    let levels: [(&str, &str, Level); 8] = [
+    let levels: [(&str, &str, Level); 9] = [
         ("cproxy_provider_ready", "1 while the provider may be chosen.", |it| {
             Some(f64::from(u8::from(it.state == "ready")))
         }),
@@ -91,6 +91,9 @@ fn providers(page: &mut Page, status: &Status) {
         ("cproxy_provider_latency_seconds", "Average time to first output.", |it| {
             it.latency_ms.map(|ms| ms as f64 / 1e3)
         }),
+        ("cproxy_provider_cache_hit_rate", "Share of the input that was read from the prompt cache.", |it| {
+            it.cache_hit_rate
+        }),
         ("cproxy_provider_embargo_seconds", "Until the upstream wants to be asked again.", |it| {
             it.embargo_s.map(|s| s as f64)
         }),
@@ -102,6 +105,11 @@ fn providers(page: &mut Page, status: &Status) {
                 page.sample(name, &[("provider", &provider.name)], value);
             }
         }
+    }
+    let name = "cproxy_prompt_cache_rebilled_tokens_total";
+    page.family(name, "counter", "Input that was billed again though the prompt cache had held it.");
+    for provider in &status.providers {
+        page.sample(name, &[("provider", &provider.name)], provider.cache_rebilled_tokens);
     }
     for (name, help, size) in [
         ("cproxy_bucket_level", "What is left in a rate limit's bucket.", false),
