@@ -10,7 +10,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(Some(carrier)) = Carrier::read(&format!("{PREFIX}{text}")) {
         let written = carrier.write();
         let again = Carrier::read(&written).expect("our own is legal").expect("and ours");
-        assert_eq!((again.dialect, again.model, again.signatures), (carrier.dialect, carrier.model, carrier.signatures));
+        assert_eq!(
+            (again.dialect, again.model, again.signatures),
+            (carrier.dialect, carrier.model, carrier.signatures)
+        );
     }
     let own = Carrier { dialect: text.to_owned(), model: text.to_owned(), ..Carrier::default() };
     let read = Carrier::read(&own.write()).expect("our own is legal").expect("and ours");

@@ -15,7 +15,8 @@ fuzz_target!(|data: &[u8]| {
     let span = data.get(head.model_span.clone()).expect("the span lies in the body");
     let named: String = serde_json::from_slice(span).expect("the span is a string");
     assert_eq!(named, head.model);
-    let spliced = head::splice_model(&bytes::Bytes::copy_from_slice(data), &head.model_span, "other \"model\"");
+    let spliced =
+        head::splice_model(&bytes::Bytes::copy_from_slice(data), &head.model_span, "other \"model\"");
     let again = head::scan(&spliced).expect("a spliced body is still one");
     assert_eq!(again.model, "other \"model\"");
     assert_eq!((again.stream, again.tools, again.images), (head.stream, head.tools, head.images));

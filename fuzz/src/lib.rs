@@ -1,13 +1,26 @@
 //! What the fuzz targets share: streams that arrive in pieces, and what must hold of all that is made of them.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cproxy::dialect::Part;
 use cproxy::dialect::part::Source;
+use serde_json::value::RawValue;
 
 #[path = "../../tests/support/grammar.rs"]
 pub mod grammar;
 #[path = "../../tests/support/relay.rs"]
 pub mod relay;
+
+/// The members of an object. Values stay text: a number of a caller's may be larger than any that Rust has.
+pub fn fields(json: &[u8]) -> BTreeMap<String, Box<RawValue>> {
+    serde_json::from_slice(json).expect("what is made is an object")
+}
+
+/// The items of a list.
+pub fn items(json: &RawValue) -> Vec<Box<RawValue>> {
+    serde_json::from_str(json.get()).expect("what is made is a list")
+}
 
 /// The first byte says how large the pieces are; the rest is the stream.
 pub fn pieces(data: &[u8]) -> impl Iterator<Item = Bytes> {
