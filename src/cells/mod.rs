@@ -1,7 +1,8 @@
 //! What survives a restart: plain shared facts, made before the tree and lent to each incarnation.
 //!
 //! A cell is written by the living incarnation of its actor alone; the exceptions are the counts that a
-//! request's own task keeps by ownership (an open lease, an open request), which must be right whoever died.
+//! request's own task keeps by ownership (an open lease, an open request), which must be right whoever died, and what
+//! requests leave behind of answers and prompt caches.
 
 pub mod cache;
 mod config;

@@ -16,6 +16,10 @@ use crate::dialect::{Dialect, Usage};
 
 /// The most bytes of bodies that are kept.
 const MOST_BYTES: usize = 16 << 20;
+/// The largest body that is kept.
+const MOST_BODY: usize = 4 << 20;
+/// The most threads of a conversation.
+const THREADS: usize = 3;
 /// The most conversations that are remembered.
 const MOST: usize = 256;
 /// Caches work in blocks: fewer tokens than this are no loss.
@@ -59,11 +63,20 @@ pub struct Key {
 
 #[derive(Debug)]
 struct Conversation {
-    body: Option<Bytes>,
-    /// Tokens that are in the upstream's cache after the last turn.
-    cached: u64,
+    /// The threads of it: a client asks for titles and summaries between the turns.
+    threads: Vec<Thread>,
     turns: u64,
     totals: Totals,
+    at: Instant,
+}
+
+/// A conversation's last turn.
+#[derive(Debug)]
+struct Thread {
+    /// What went out; `None` where it was too large to be kept.
+    body: Option<Bytes>,
+    /// Tokens that are in the upstream's cache since.
+    cached: u64,
     at: Instant,
 }
 
@@ -150,62 +163,94 @@ impl State {
         usage: &Usage,
         now: Instant,
     ) -> Option<Loss> {
-        let known = self.conversations.get(&key);
-        let kinship = match known.map(|known| (known, known.body.as_ref())) {
-            None => Kinship::Unrelated,
-            Some((known, _)) if usage.cache_read + BLOCK > known.cached => Kinship::Continues, // nothing was lost
-            Some((_, Some(before))) => prefix::compare(before, &body, dialect),
-            Some((_, None)) => Kinship::Continues,
-        };
-        let loss = known.filter(|known| usage.cache_read + BLOCK <= known.cached).and_then(|known| {
-            let idle = now.saturating_duration_since(known.at);
-            let why = match (kinship, &known.body) {
-                (Kinship::Unrelated, _) => return None,
-                (Kinship::Changed(change), _) => Why::Changed(change),
-                (Kinship::Continues, Some(_)) => Why::Dropped(idle),
-                (Kinship::Continues, None) => Why::Unknown,
-            };
-            Some(Loss { tokens: known.cached - usage.cache_read, why })
-        });
+        self.make_room(&key, &body);
+        let provider = key.target.provider.clone();
+        let one = self.conversations.entry(key).or_insert_with(|| Conversation::new(now));
+        let held: usize = one.threads.iter().map(Thread::len).sum();
+        let loss = one.answered(dialect, body, usage, now);
+        self.bytes = self.bytes - held + one.threads.iter().map(Thread::len).sum::<usize>();
         let lost = loss.as_ref().map_or(0, |loss| loss.tokens);
-        self.providers.entry(key.target.provider.clone()).or_default().add(usage, lost);
-        self.forget(&key, &body);
-        let one = self.conversations.entry(key).or_insert_with(|| Conversation {
-            body: None,
-            cached: 0,
-            turns: 0,
-            totals: Totals::default(),
-            at: now,
-        });
-        self.bytes -= one.body.as_ref().map_or(0, Bytes::len);
-        self.bytes += body.len();
-        one.body = Some(body);
-        // Where a cache fills by itself no writing is told: what was read is there at least.
-        one.cached = usage.cache_read.saturating_add(usage.cache_creation);
         one.turns += 1;
         one.totals.add(usage, lost);
         one.at = now;
-        if self.bytes > MOST_BYTES {
-            // Alone too large: its figures stay.
-            self.bytes -= one.body.take().map_or(0, |body| body.len());
+        self.providers.entry(provider).or_default().add(usage, lost);
+        loss
+    }
+
+    /// Makes room for a body: forgets the conversations that are the longest ago.
+    fn make_room(&mut self, key: &Key, body: &Bytes) {
+        let room = MOST_BYTES.saturating_sub(body.len().min(MOST_BODY));
+        while self.bytes > room || (self.conversations.len() >= MOST && !self.conversations.contains_key(key))
+        {
+            let oldest = self.conversations.iter().min_by_key(|(_, one)| one.at).map(|(key, _)| key.clone());
+            let Some(gone) = oldest.and_then(|oldest| self.conversations.remove(&oldest)) else { return };
+            self.bytes -= gone.threads.iter().map(Thread::len).sum::<usize>();
+        }
+    }
+}
+
+// === impl Conversation ===
+
+impl Conversation {
+    fn new(now: Instant) -> Conversation {
+        Conversation { threads: Vec::new(), turns: 0, totals: Totals::default(), at: now }
+    }
+
+    /// Takes a turn of one of the threads, or begins one.
+    fn answered(&mut self, dialect: Dialect, body: Bytes, usage: &Usage, now: Instant) -> Option<Loss> {
+        let (mut thread, mut loss) = (None, None);
+        if let Some(at) = self.likeliest(&body)
+            && let Some(known) = self.threads.get(at)
+        {
+            // Looked at closely only where something was lost: most turns lose nothing.
+            let is_lost = usage.cache_read.saturating_add(BLOCK) <= known.cached;
+            let why = match (is_lost, &known.body) {
+                (false, _) => None,
+                (true, None) => Some(Some(Why::Unknown)),
+                (true, Some(before)) => Some(match prefix::compare(before, &body, dialect) {
+                    Kinship::Unrelated => None,
+                    Kinship::Changed(change) => Some(Why::Changed(change)),
+                    Kinship::Continues => Some(Why::Dropped(now.saturating_duration_since(known.at))),
+                }),
+            };
+            if why != Some(None) {
+                thread = Some(at);
+                let tokens = known.cached.saturating_sub(usage.cache_read);
+                loss = why.flatten().map(|why| Loss { tokens, why });
+            }
+        }
+        // Where a cache fills by itself no writing is told: what was read is there at least.
+        let cached = usage.cache_read.saturating_add(usage.cache_creation);
+        let turn = Thread { body: (body.len() <= MOST_BODY).then_some(body), cached, at: now };
+        match thread.and_then(|at| self.threads.get_mut(at)) {
+            Some(thread) => *thread = turn,
+            None => {
+                if self.threads.len() >= THREADS {
+                    let oldest =
+                        (0..self.threads.len()).min_by_key(|at| self.threads.get(*at).map(|it| it.at));
+                    oldest.into_iter().for_each(|at| drop(self.threads.remove(at)));
+                }
+                self.threads.push(turn);
+            }
         }
         loss
     }
 
-    /// Makes room for a body, the oldest first.
-    fn forget(&mut self, key: &Key, body: &Bytes) {
-        let too_many = |state: &State| {
-            state.bytes + body.len() > MOST_BYTES
-                || (state.conversations.len() >= MOST && !state.conversations.contains_key(key))
+    /// The thread whose last body begins most like this one.
+    fn likeliest(&self, body: &[u8]) -> Option<usize> {
+        let common = |thread: &Thread| {
+            let before = thread.body.as_deref().unwrap_or_default();
+            before.iter().zip(body).take_while(|(a, b)| a == b).count()
         };
-        while too_many(self) {
-            let others = self.conversations.iter().filter(|(other, _)| *other != key);
-            let Some(oldest) = others.min_by_key(|(_, one)| one.at).map(|(key, _)| key.clone()) else {
-                return;
-            };
-            let gone = self.conversations.remove(&oldest);
-            self.bytes -= gone.and_then(|gone| gone.body).map_or(0, |body| body.len());
-        }
+        (0..self.threads.len()).max_by_key(|at| self.threads.get(*at).map(common))
+    }
+}
+
+// === impl Thread ===
+
+impl Thread {
+    fn len(&self) -> usize {
+        self.body.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -321,10 +366,19 @@ mod tests {
     }
 
     #[test]
-    fn another_conversation_of_the_session_is_no_loss() {
+    fn what_a_client_asks_between_the_turns_is_no_loss_and_hides_none() {
         let mut session = session();
         session.turn(&["a", "b", "c"], usage(10, 0, 20_000), 0);
         assert_eq!(session.turn(&["a title"], usage(300, 0, 0), 1), None);
+        assert_eq!(session.turn(&["a summary"], usage(300, 0, 0), 1), None);
+        assert_eq!(session.turn(&["a", "b", "c", "d"], usage(10, 20_000, 100), 1), None);
+        let loss = session.turn(&["a", "b", "C", "d", "e"], usage(10, 0, 20_200), 1).unwrap();
+        assert!(matches!(&loss.why, Why::Changed(change) if change.part == "messages[2]"), "{loss:?}");
+        assert_eq!(
+            session.turn(&["anew"], usage(10, 0, 9_000), 1),
+            None,
+            "a conversation that was compacted"
+        );
     }
 
     #[test]
@@ -332,25 +386,19 @@ mod tests {
         let caches = PromptCaches::default();
         let large = Bytes::from(vec![b'x'; 3 << 20]);
         let now = Instant::now();
-        for nth in 0..400u64 {
+        for nth in 0..40u64 {
             let at = now + Duration::from_secs(nth);
-            caches.answered(key(&nth.to_string()), Dialect::Anthropic, large.clone(), &usage(1, 0, 0), at);
+            // Four at a time in one session, so that its threads count, too.
+            let key = key(&(nth / 4).to_string());
+            caches.answered(key, Dialect::Anthropic, large.clone(), &usage(1, 0, nth * 9_000), at);
             let state = caches.0.lock().unwrap();
             let held: usize =
-                state.conversations.values().filter_map(|one| Some(one.body.as_ref()?.len())).sum();
-            assert!(held == state.bytes && held <= MOST_BYTES);
+                state.conversations.values().flat_map(|one| &one.threads).map(Thread::len).sum();
+            assert!(held == state.bytes && held <= MOST_BYTES, "{held} of {}", state.bytes);
         }
-        caches.answered(key("small"), Dialect::Anthropic, body(&["a"]), &usage(1, 0, 0), now);
-        let huge = Bytes::from(vec![b'x'; MOST_BYTES + 1]);
-        caches.answered(
-            key("huge"),
-            Dialect::Anthropic,
-            huge,
-            &usage(1, 0, 9_000),
-            now + Duration::from_secs(999),
-        );
-        assert!(caches.show().len() <= MOST);
+        let huge = Bytes::from(vec![b'x'; MOST_BODY + 1]);
         let later = now + Duration::from_secs(1000);
+        caches.answered(key("huge"), Dialect::Anthropic, huge, &usage(1, 0, 9_000), later);
         let loss = caches.answered(key("huge"), Dialect::Anthropic, body(&["a"]), &usage(1, 0, 0), later);
         assert_eq!(loss.map(|loss| loss.why), Some(Why::Unknown));
         for nth in 0..2 * MOST {
