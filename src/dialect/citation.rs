@@ -72,9 +72,16 @@ const EXCERPT: usize = 150;
 // === impl Citation ===
 
 impl Citation {
-    /// A citation as an Anthropic upstream gave it; `None` if it is no object.
+    /// A citation as an Anthropic upstream gave it; `None` if it is no object with a type, which clients go by.
     pub fn given(json: &str) -> Option<Citation> {
-        super::json::is_object(json).then(|| Citation { json: json.to_owned(), span: None })
+        #[derive(Deserialize)]
+        struct Kind<'a> {
+            #[serde(borrow, rename = "type", default, deserialize_with = "text")]
+            kind: Option<Cow<'a, str>>,
+        }
+        let kind: Kind<'_> =
+            serde_json::from_str(json).ok().filter(|_| json.trim_start().starts_with('{'))?;
+        kind.kind.map(|_| Citation { json: json.to_owned(), span: None })
     }
 
     /// A citation of a page.
@@ -238,7 +245,9 @@ mod tests {
         assert_eq!(page(r#"{"type":"search_result_location","source":"notes","title":"t"}"#), None);
         let found = page(r#"{"type":"search_result_location","source":"https://d.example","title":"t"}"#);
         assert_eq!(found.map(|page| page.url).as_deref(), Some("https://d.example"));
-        assert_eq!(Citation::given("[1]"), None);
+        for none in ["[1]", "[\"char_location\"]", "{}", r#"{"type":7}"#, r#"{"cited_text":"x"}"#, "null"] {
+            assert_eq!(Citation::given(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -75,7 +75,12 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         if request.stream {
             json.key("stream").boolean(true);
         }
-        json.key("include").array(|json| json.string("reasoning.encrypted_content"));
+        json.key("include").array(|json| {
+            json.string("reasoning.encrypted_content");
+            if search.is_some() {
+                json.string("web_search_call.action.sources");
+            }
+        });
         let system: Vec<&str> = system_texts(&request.system).map(|(text, _)| text).collect();
         if !system.is_empty() {
             json.key("instructions").string(&system.join("\n\n"));

@@ -115,6 +115,7 @@ fn a_search_keeps_its_filters_and_its_place() {
         "tools": [{"name": "f", "input_schema": {"type": "object"}},
             {"type": "web_search_20250305", "name": "web_search", "max_uses": 3, "allowed_domains": ["a.example"],
              "blocked_domains": null, "user_location": {"type": "approximate", "city": "Bern"}}]}));
+    assert_eq!(out["include"], json!(["reasoning.encrypted_content", "web_search_call.action.sources"]));
     assert_eq!(
         out["tools"][1],
         json!({"type": "web_search", "filters": {"allowed_domains": ["a.example"]},
