@@ -301,6 +301,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
+    use crate::runtime::clock;
 
     fn key(session: &str) -> Key {
         let target = Target { provider: ProviderId::from("p"), model: "m".into() };
@@ -327,7 +328,7 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session(PromptCaches::default(), Instant::now())
+        Session(PromptCaches::default(), clock::now())
     }
 
     #[test]
@@ -385,7 +386,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let caches = PromptCaches::default();
         let large = Bytes::from(vec![b'x'; 3 << 20]);
-        let now = Instant::now();
+        let now = clock::now();
         for nth in 0..40u64 {
             let at = now + Duration::from_secs(nth);
             // Four at a time in one session, so that its threads count, too.
