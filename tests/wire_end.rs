@@ -129,3 +129,34 @@ async fn an_estimate_is_of_the_model_that_would_be_asked() {
     }
     assert!(counts[0] > counts[1] + 400, "Anthropic's own prompt about tools: {counts:?}");
 }
+
+#[tokio::test]
+async fn an_upstream_that_leaves_its_connection_open_has_ended_its_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = [0; 64 << 10];
+        let _ = socket.read(&mut request).await.unwrap();
+        let chunks = r#"HTTP/1.1 200 OK
+content-type: text/event-stream
+
+data: {"id":"c","choices":[{"index":0,"delta":{"content":"all"},"finish_reason":null}]}
+
+data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}
+
+"#;
+        socket.write_all(chunks.replacen('\n', "\r\n", 3).as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let config = format!(
+        "[providers.a]\nkind = \"openai\"\napi = \"chat\"\nbase_url = \"{url}\"\napi_key_env = \"KEY_A\"\n\
+         models = [\"claude-x\"]\nhealth = {{ interval = \"0s\" }}\n"
+    );
+    let daemon = Daemon::start(&config).await;
+    let reply = daemon.ask(&streamed("hello")).await;
+    assert!(reply.ended_well(), "{reply:?}");
+    assert_eq!(reply.text(), "all");
+    server.abort();
+}

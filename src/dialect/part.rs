@@ -90,6 +90,12 @@ pub trait Source: Send {
 
     /// The stream has ended. Gives the remaining parts, or the fault if it ended too early.
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), Fault>;
+
+    /// Whether all of the answer is there, though the stream has not said its end: some servers leave their
+    /// connection open. [`end`](Source::end) then gives the rest.
+    fn is_whole(&self) -> bool {
+        false
+    }
 }
 
 /// Whether more of a stream is wanted.

@@ -20,6 +20,11 @@ pub trait Pipe: Send {
     /// Whether real output has begun.
     fn begun(&self) -> bool;
 
+    /// Whether all of the answer is there, though the upstream has not ended it: [`end`](Pipe::end) gives the rest.
+    fn is_whole(&self) -> bool {
+        false
+    }
+
     /// What is known of the answer so far.
     fn report(&self) -> Report;
 
@@ -277,6 +282,10 @@ impl Pipe for Translate {
 
     fn begun(&self) -> bool {
         self.sink.begun
+    }
+
+    fn is_whole(&self) -> bool {
+        self.source.is_whole()
     }
 
     fn report(&self) -> Report {

@@ -30,6 +30,9 @@ use crate::runtime::clock;
 /// Silence towards the caller after which it gets a ping.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 
+/// How long a connection may stay open behind a whole answer.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// How long an upstream may send pings and nothing else, unless its idle deadline is longer.
 const PINGS_ONLY: Duration = Duration::from_secs(300);
 
@@ -210,11 +213,16 @@ impl Relay {
                     if self.pipe.progress() > before {
                         self.last_progress = now;
                     }
+                    if self.pipe.is_whole() {
+                        self.timer.as_mut().reset((now + LINGER).into());
+                    }
                     pushed.map(|flow| flow == Flow::Done)
                 }
                 Err(_trailers) => Ok(false),
             },
-            Some(Err(fault)) => Err(fault),
+            Some(Err(fault)) if !self.pipe.is_whole() => Err(fault),
+            // What breaks off behind the answer is not missed.
+            Some(Err(_)) => self.pipe.end(&mut out).map(|()| true),
             None => self.pipe.end(&mut out).map(|()| true),
         };
         out.reverse();
@@ -226,9 +234,22 @@ impl Relay {
         }
     }
 
-    /// The timer fired: which of its three reasons it was.
+    /// The same; a panic in a translator ends this answer with an error, and nothing else.
+    fn take_safely(&mut self, frame: Option<Result<http_body::Frame<Bytes>, Fault>>) {
+        let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.take(frame)));
+        if taken.is_err() {
+            tracing::error!(request = %self.request.id, "a translator panicked");
+            self.ready.clear();
+            self.finish(Err(Fault::protocol("cproxy could not read the upstream's answer (a bug of ours)")));
+        }
+    }
+
+    /// The timer fired: which of its reasons it was.
     fn woken(&mut self) {
         let now = clock::now();
+        if self.pipe.is_whole() && now >= self.last_input + LINGER {
+            return self.take_safely(None);
+        }
         if now >= self.total {
             self.finish(Err(Fault::new(
                 FaultKind::Timeout(Phase::Total),
@@ -284,15 +305,7 @@ impl Stream for Relay {
                 continue;
             }
             if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-                // A panic in a translator ends this answer with an error, and nothing else.
-                let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| this.take(frame)));
-                if taken.is_err() {
-                    tracing::error!(request = %this.request.id, "a translator panicked");
-                    this.ready.clear();
-                    this.finish(Err(Fault::protocol(
-                        "cproxy could not read the upstream's answer (a bug of ours)",
-                    )));
-                }
+                this.take_safely(frame);
                 continue;
             }
             if this.ending.as_mut().poll(cx).is_ready() {

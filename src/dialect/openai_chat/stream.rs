@@ -126,18 +126,6 @@ impl Reader {
         }
     }
 
-    /// Whether the finish reason and the figures are there: if an upstream then leaves its connection open, the
-    /// answer can be ended.
-    pub fn is_complete(&self) -> bool {
-        self.finish.is_some() && self.usage.is_some()
-    }
-
-    /// How many bytes of output were read, those held back included: a sign of life while a long tool call is
-    /// being written and no part is given.
-    pub fn bytes_read(&self) -> usize {
-        self.output_bytes
-    }
-
     pub(super) fn has_started(&self) -> bool {
         self.is_started
     }
@@ -515,6 +503,11 @@ impl Source for Reader {
             return Err(fault);
         }
         self.finish(sink)
+    }
+
+    /// The finish reason and the figures are there.
+    fn is_whole(&self) -> bool {
+        self.finish.is_some() && self.usage.is_some()
     }
 }
 

@@ -96,11 +96,6 @@ impl Reader {
         }
     }
 
-    /// How many bytes of output were read: a sign of life while a long tool call is being written.
-    pub fn bytes_read(&self) -> usize {
-        self.output_bytes
-    }
-
     fn start(&mut self, response: Option<&Response<'_>>, sink: &mut dyn Sink) {
         if self.is_started {
             return;
