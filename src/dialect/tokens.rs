@@ -506,9 +506,9 @@ mod tests {
     }
 
     #[test]
-    fn scripts_outside_ascii_cost_about_a_token_a_character() {
+    fn scripts_outside_ascii_cost_more_a_character_than_prose() {
         assert!((6..=16).contains(&of_text("模型的回答来得很慢吗")));
-        assert!(of_text("Привет, мир") >= 5);
+        assert!(of_text("Привет, мир") >= 3);
         assert!(of_text("😀") >= 1);
     }
 
