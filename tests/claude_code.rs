@@ -1,5 +1,6 @@
 //! The real Claude Code client, headless, over the built daemon: plain answers, sessions with tools that change
-//! files, both MCP transports, `cproxy run claude`. The upstreams are simulators, so nothing leaves the machine.
+//! files, the MCP front over both transports (`claude_code/mcp.rs`), `cproxy run claude`. The upstreams are
+//! simulators, so nothing leaves the machine.
 //!
 //! `CPROXY_CLAUDE` names the client's binary; without it each test says that it was skipped. See tests/README.md.
 
@@ -7,13 +8,6 @@
 
 #[path = "support/daemon.rs"]
 mod daemon;
-
-#[path = "support/claude.rs"]
-mod claude;
-
-use claude::{Claude, Session};
-use daemon::{CPROXY, Daemon, KINDS, Upstream, named};
-use serde_json::{Value, json};
 
 /// The client, or a word on why the test is skipped.
 macro_rules! client_or_skip {
@@ -24,6 +18,15 @@ macro_rules! client_or_skip {
         }
     };
 }
+
+#[path = "support/claude.rs"]
+mod claude;
+#[path = "claude_code/mcp.rs"]
+mod mcp;
+
+use claude::{Claude, Session};
+use daemon::{Daemon, KINDS, Upstream, named};
+use serde_json::json;
 
 /// What every session that went well has in common, seen from the daemon.
 fn assert_served_without_a_fault(daemon: &Daemon, session: &Session) {
@@ -140,75 +143,6 @@ fn an_upstream_that_fails_at_first_is_not_noticed() {
 }
 
 #[test]
-fn the_mcp_front_over_stdio_answers_and_shows_its_status() {
-    let claude = client_or_skip!("the_mcp_front_over_stdio_answers_and_shows_its_status");
-    let upstream = Upstream::with_key("");
-    let daemon = Daemon::over(&upstream, "anthropic");
-    let server = json!({"command": CPROXY, "args": ["mcp", "--connect", daemon.url]});
-    drives_the_mcp_front(&claude, &daemon, server);
-}
-
-#[test]
-fn the_mcp_front_over_stdio_serves_alone() {
-    let claude = client_or_skip!("the_mcp_front_over_stdio_serves_alone");
-    let upstream = Upstream::with_key("");
-    let daemon = Daemon::over(&upstream, "anthropic");
-    let config = daemon.folder().join("config.toml");
-    let server = json!({
-        "command": CPROXY, "args": ["mcp", "--standalone", "--config", config],
-        "env": {daemon::KEY_VARIABLE: daemon::UPSTREAM_KEY, "HOME": daemon.folder()},
-    });
-    drives_the_mcp_front(&claude, &daemon, server);
-}
-
-#[test]
-fn the_mcp_front_over_http_answers_and_shows_its_status() {
-    let claude = client_or_skip!("the_mcp_front_over_http_answers_and_shows_its_status");
-    let upstream = Upstream::with_key("");
-    let daemon = Daemon::over(&upstream, "anthropic");
-    let server = json!({"type": "http", "url": format!("{}/mcp", daemon.url)});
-    drives_the_mcp_front(&claude, &daemon, server);
-}
-
-/// Claude Code, over the daemon itself, asks another model through the tool, then reads the status.
-fn drives_the_mcp_front(claude: &Claude, daemon: &Daemon, server: Value) {
-    let config = claude.folder().join("mcp.json");
-    std::fs::write(&config, json!({"mcpServers": {"cproxy": server}}).to_string()).unwrap();
-    let config = config.display().to_string();
-    let ask = json!({
-        "messages": [{"role": "user", "content": "say I am the other model"}],
-        "model": "claude-other", "max_tokens": 200,
-    });
-    let prompt = program(&[
-        &call("mcp__cproxy__proxy_completion", ask),
-        &call("ReadMcpResourceTool", json!({"server": "cproxy", "uri": "cproxy://status"})),
-        "say both came back",
-    ]);
-    let allowed = "mcp__cproxy__proxy_completion,ReadMcpResourceTool,ListMcpResourcesTool";
-    let session = claude.ask(
-        daemon,
-        &prompt,
-        &["--mcp-config", &config, "--strict-mcp-config", "--allowedTools", allowed],
-    );
-    session.ended_well();
-    let servers = &session.first("init")["mcp_servers"];
-    assert_eq!(servers[0]["status"], "connected", "{servers:#}\n{}", session.said());
-    assert_eq!(session.result(), "both came back", "{}", session.said());
-    session.every_call_has_its_result();
-
-    let calls = session.calls();
-    assert_eq!(calls.len(), 2, "{}", session.said());
-    // The model sees the structured content, so the answer's text must be in it.
-    let answer: Value = serde_json::from_str(&calls[0].result)
-        .unwrap_or_else(|error| panic!("{error}: {}\n{}", calls[0].result, session.said()));
-    assert_eq!(answer["text"], "I am the other model", "{answer:#}");
-    assert_eq!(answer["provider"], "simulated", "{answer:#}");
-    assert!(answer["model"].is_string() && answer["usage"].is_object(), "{answer:#}");
-    assert!(calls[1].result.contains("root/providers/simulated"), "{}", calls[1].result);
-    assert!(!calls[1].result.contains(daemon::UPSTREAM_KEY), "the status shows a key");
-}
-
-#[test]
 fn run_claude_starts_the_client_over_a_daemon_of_its_own() {
     let claude = client_or_skip!("run_claude_starts_the_client_over_a_daemon_of_its_own");
     let upstream = Upstream::with_key("");
@@ -246,6 +180,6 @@ fn program(lines: &[&str]) -> String {
 }
 
 /// A line that calls a tool.
-fn call(tool: &str, arguments: Value) -> String {
+fn call(tool: &str, arguments: serde_json::Value) -> String {
     format!("call {tool} {arguments}")
 }

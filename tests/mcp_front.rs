@@ -358,8 +358,15 @@ async fn resources_are_listed_read_and_completed() {
     assert_eq!(fake::read(&client, "cproxy://health").await["ok"], true);
     assert_eq!(fake::read(&client, "cproxy://models").await["models"][0]["id"], "echo");
     assert_eq!(fake::read(&client, "cproxy://providers/fake").await["kind"], "local");
-    assert_eq!(client.list_all_resource_templates().await.unwrap().len(), 2);
-    for gone in ["cproxy://providers/none", "cproxy://answers/none", "cproxy://", "file:///etc/passwd"] {
+    assert_eq!(client.list_all_resource_templates().await.unwrap().len(), 4);
+    assert_eq!(fake::read(&client, "cproxy://models?from=1").await["models"][0]["id"], "stalled");
+    for gone in [
+        "cproxy://providers/none",
+        "cproxy://answers/none",
+        "cproxy://models?from=x",
+        "cproxy://",
+        "file:///etc/passwd",
+    ] {
         let error = client.read_resource(ReadResourceRequestParams::new(gone)).await.unwrap_err();
         assert!(error.to_string().contains("no such resource"), "{error}");
     }
@@ -425,6 +432,20 @@ async fn log_messages_keep_to_the_level_that_the_client_set() {
 }
 
 #[tokio::test]
+async fn what_happens_to_the_daemon_is_told_at_its_level() {
+    let (fake, window) = (Fake::new(), Windows::default());
+    let client = connect_with(fake.clone(), window.clone()).await;
+    client.set_level(SetLevelRequestParams::new(LoggingLevel::Info)).await.unwrap();
+    call(&client, "proxy_completion", json!({ "messages": "x" })).await;
+    fake::until(|| window.logs.load(Ordering::SeqCst) == 1).await;
+    client.set_level(SetLevelRequestParams::new(LoggingLevel::Warning)).await.unwrap();
+    fake.change(|status| status.config.generation += 1);
+    fake::until(|| window.lists_changed.load(Ordering::SeqCst) == 2).await;
+    fake.change(|status| status.providers[0].health = "timeout".into());
+    fake::until(|| window.logs.load(Ordering::SeqCst) == 2).await;
+}
+
+#[tokio::test]
 async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
     let (input, output) = fake::raw(Fake::new());
     let (mut input, mut output) = (input, BufReader::new(output).lines());
@@ -467,18 +488,112 @@ async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
 }
 
 #[tokio::test]
-async fn a_request_id_that_is_in_use_is_refused() {
+async fn a_request_id_that_is_in_use_is_refused_and_the_call_that_has_it_goes_on() {
+    let fake = Fake::new();
+    let (mut input, output) = fake::raw(fake.clone());
+    let mut output = BufReader::new(output).lines();
+    fake::handshake(&mut input, &mut output).await;
+    let call = |arguments: Value| {
+        let call = json!({ "jsonrpc": "2.0", "id": 5, "method": "tools/call",
+            "params": { "name": "proxy_completion", "arguments": arguments } });
+        format!("{call}\n")
+    };
+    let first = call(json!({ "messages": "x", "model": "stalled", "timeout": 1 }));
+    let second = call(json!({ "messages": "second", "model": "echo" }));
+    input.write_all(first.as_bytes()).await.unwrap();
+    fake.wait_open(1).await;
+    input.write_all(second.as_bytes()).await.unwrap();
+    let answer = fake::answer(&mut output, 5).await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
+    // The first call still has its answer, here that it was too slow; then the id is free again.
+    let answer = fake::answer(&mut output, 5).await;
+    assert_eq!(answer["result"]["structuredContent"]["error"]["type"], "timeout", "{answer}");
+    input.write_all(second.as_bytes()).await.unwrap();
+    let answer = fake::answer(&mut output, 5).await;
+    assert_eq!(answer["result"]["structuredContent"]["text"], "second", "{answer}");
+}
+
+#[tokio::test]
+async fn a_call_whose_id_was_repeated_can_still_be_cancelled() {
     let fake = Fake::new();
     let (mut input, output) = fake::raw(fake.clone());
     let mut output = BufReader::new(output).lines();
     fake::handshake(&mut input, &mut output).await;
     let stalled = json!({ "jsonrpc": "2.0", "id": 5, "method": "tools/call",
         "params": { "name": "proxy_completion", "arguments": { "messages": "x", "model": "stalled" } } });
-    input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-    fake.wait_open(1).await;
-    input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-    assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
+    for _ in 0..2 {
+        input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
+        fake.wait_open(1).await;
+        input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
+        let answer = fake::answer(&mut output, 5).await;
+        assert!(answer["error"].is_object(), "{answer}");
+        let cancel =
+            json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 } });
+        input.write_all(format!("{cancel}\n").as_bytes()).await.unwrap();
+        fake.wait_open(0).await;
+    }
+}
+
+#[tokio::test]
+async fn every_protocol_version_is_spoken_and_an_unknown_one_gets_the_newest_with_a_handshake() {
+    for (asked, spoken) in [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-03-26", "2025-03-26"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("2099-01-01", "2025-11-25"),
+        ("nonsense", "2025-11-25"),
+    ] {
+        let (mut input, output) = fake::raw(Fake::new());
+        let mut output = BufReader::new(output).lines();
+        assert_eq!(fake::handshake_in(&mut input, &mut output, asked).await, spoken, "{asked}");
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": { "name": "proxy_completion", "arguments": { "messages": "hello" } } });
+        input.write_all(format!("{call}\n").as_bytes()).await.unwrap();
+        let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
+        assert_eq!(answer["result"]["content"][0]["text"], "hello", "{asked}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_nothing_costs_its_own_call_and_no_other() {
+    let fake = Fake::new();
+    let (mut input, output) = fake::raw(fake.clone());
+    let mut output = BufReader::new(output).lines();
+    let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": { "roots": {} },
+        "clientInfo": { "name": "mute", "version": "0" } } });
+    input.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
+    fake::line(&mut output).await;
+    input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.unwrap();
+    for (id, arguments) in
+        [(1, json!({ "messages": "x", "files": ["a.txt"] })), (2, json!({ "messages": "beside" }))]
+    {
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": { "name": "proxy_completion", "arguments": arguments } });
+        input.write_all(format!("{call}\n").as_bytes()).await.unwrap();
+    }
+    let mut answers = std::collections::BTreeMap::new();
+    while answers.len() < 2 {
+        let message: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
+        if message.get("method").is_none() {
+            answers.insert(message["id"].as_u64(), message["result"]["structuredContent"].clone());
+        }
+    }
+    assert_eq!(answers[&Some(2)]["text"], "beside");
+    let error = answers[&Some(1)]["error"]["message"].as_str().unwrap();
+    assert!(error.contains("did not name its roots"), "{error}");
+}
+
+#[tokio::test]
+async fn a_conversation_that_has_grown_too_long_says_so() {
+    let client = connect(Fake::new()).await;
+    let result = call(&client, "proxy_completion", json!({ "messages": "x".repeat(5 << 20) })).await;
+    let id = structured(&result)["conversation_id"].clone();
+    let result = call(&client, "proxy_completion", json!({ "messages": "y", "conversation_id": id })).await;
+    let error = &structured(&result)["error"];
+    assert_eq!(error["type"], "conversation_too_long");
+    assert!(error["advice"].as_str().unwrap().contains("Leave `conversation_id` out"), "{error}");
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ impl Daemon {
         let cell = self.directory.ledger_cell.clone();
         let since = clock::wall().checked_sub(Duration::from_secs(30 * 86_400));
         let read = move || -> Result<Value, String> {
-            let report = |by| cell.report(Query { by, since, limit: 50 });
+            let report = |by| cell.report(Query { by, since, limit: 10 });
             let (days, providers, models) = (report(By::Day)?, report(By::Provider)?, report(By::Model)?);
             Ok(json!({
                 "since": "30 days ago", "total": days.total, "by_day": days.lines, "by_provider": providers.lines,
@@ -152,7 +152,12 @@ impl Daemon {
                         .map(|cleared| json!({ "disarmed": cleared }));
                 }
                 let rule = serde_json::from_value(rule).map_err(|error| format!("no fault rule: {error}"))?;
-                faults::arm(&self.directory, vec![rule]).await.map(|armed| json!({ "armed": armed }))
+                let fired = || self.directory.faults.as_ref().map_or(0, |faults| faults.fired());
+                let before = fired();
+                let armed = faults::arm(&self.directory, vec![rule]).await?;
+                // A plain `kill` is carried out at once and leaves nothing armed.
+                let at_once = fired().saturating_sub(before);
+                Ok(json!({ "armed": armed, "fired_at_once": at_once, "more": "cproxy://actors" }))
             }
         }
     }

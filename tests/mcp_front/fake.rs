@@ -29,6 +29,9 @@ const STEP: [&str; 4] = ["This is a sentence", " with several", " tokens in", " 
 
 pub type Client = RunningService<RoleClient, Windows>;
 
+/// What a server writes, line by line.
+pub type Lines = tokio::io::Lines<tokio::io::BufReader<DuplexStream>>;
+
 pub struct Fake {
     bodies: Mutex<Vec<Bytes>>,
     status: Mutex<Status>,
@@ -352,16 +355,19 @@ pub async fn connect_to(fake: Arc<Fake>, sessions: Arc<Sessions>, window: Window
     window.serve((output, input)).await.expect("a handshake")
 }
 
-pub async fn handshake(
-    input: &mut DuplexStream,
-    output: &mut tokio::io::Lines<tokio::io::BufReader<DuplexStream>>,
-) {
+/// Introduces itself in the present version.
+pub async fn handshake(input: &mut DuplexStream, output: &mut Lines) {
+    assert_eq!(handshake_in(input, output, "2025-11-25").await, "2025-11-25");
+}
+
+/// Introduces itself in a version; gives the version that the server speaks.
+pub async fn handshake_in(input: &mut DuplexStream, output: &mut Lines, version: &str) -> String {
     let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "raw", "version": "0" } } });
+        "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "raw", "version": "0" } } });
     input.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
     let answer: Value = serde_json::from_str(&line(output).await).unwrap();
-    assert_eq!(answer["result"]["protocolVersion"], "2025-11-25");
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.unwrap();
+    answer["result"]["protocolVersion"].as_str().unwrap_or_default().to_owned()
 }
 
 pub fn object(value: Value) -> JsonObject {
@@ -457,7 +463,17 @@ pub async fn connect_stateless(fake: Arc<Fake>) -> Client {
 }
 
 /// The next line, which must come soon.
-pub async fn line(output: &mut tokio::io::Lines<tokio::io::BufReader<DuplexStream>>) -> String {
+pub async fn line(output: &mut Lines) -> String {
     let line = tokio::time::timeout(Duration::from_secs(20), output.next_line()).await;
     line.expect("a line in time").unwrap().expect("a line")
+}
+
+/// The next answer to this request; notifications before it are skipped.
+pub async fn answer(output: &mut Lines, id: u64) -> Value {
+    loop {
+        let message: Value = serde_json::from_str(&line(output).await).unwrap();
+        if message["id"] == id {
+            return message;
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::daemon::{CLIENT_KEY, CPROXY, Daemon, Ended, Process};
+use super::daemon::{CLIENT_KEY, CPROXY, Daemon, Ended, Process, UPSTREAM_KEY, Upstream};
 
 /// How long one session may take. A session of three turns takes some two seconds.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -74,24 +74,49 @@ impl Claude {
 
     /// Runs one session over the daemon.
     pub fn ask(&self, daemon: &Daemon, prompt: &str, arguments: &[&str]) -> Session {
+        self.ask_at(&daemon.url, CLIENT_KEY, prompt, arguments)
+    }
+
+    /// Runs one session whose own model is straight at the upstream, so that it does not depend on any daemon.
+    pub fn ask_beside(&self, upstream: &Upstream, prompt: &str, arguments: &[&str]) -> Session {
+        self.ask_at(&upstream.url, UPSTREAM_KEY, prompt, arguments)
+    }
+
+    fn ask_at(&self, url: &str, key: &str, prompt: &str, arguments: &[&str]) -> Session {
         let mut command = Command::new(&self.binary);
         command.args(headless(prompt)).args(arguments);
-        self.run(command, &[("ANTHROPIC_BASE_URL", &daemon.url), ("ANTHROPIC_API_KEY", CLIENT_KEY)])
+        self.run(command, &[("ANTHROPIC_BASE_URL", url), ("ANTHROPIC_API_KEY", key)])
     }
 
     /// Runs one session by `cproxy run`, with these options of cproxy's, and no credential of its own.
     pub fn run_by_cproxy(&self, options: &[&str], prompt: &str) -> Session {
         let mut command = Command::new(CPROXY);
         command.arg("run").args(options).arg(&self.binary).args(headless(prompt));
-        self.run(command, &[(super::daemon::KEY_VARIABLE, super::daemon::UPSTREAM_KEY)])
+        self.run(command, &[(super::daemon::KEY_VARIABLE, UPSTREAM_KEY)])
     }
 
-    fn run(&self, mut command: Command, env: &[(&str, &str)]) -> Session {
+    /// Runs one of the client's own commands, which must succeed.
+    pub fn does(&self, arguments: &[&str]) {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments);
+        let Ended { status, stdout, stderr } = self.start(command, &[]).finish(LIMIT);
+        assert!(status.success(), "{arguments:?}: {status}\n{stdout}\n{stderr}");
+    }
+
+    /// Starts a command in the client's home and folder, with cproxy on the path.
+    fn start(&self, mut command: Command, env: &[(&str, &str)]) -> Process {
         command.current_dir(self.folder());
         let home = self.home().display().to_string();
-        let mut all = vec![("HOME", &*home), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")];
+        let programs = Path::new(CPROXY).parent().unwrap().display();
+        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut all =
+            vec![("HOME", &*home), ("PATH", &*path), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")];
         all.extend_from_slice(env);
-        let ended = Process::start(command, &all).finish(LIMIT);
+        Process::start(command, &all)
+    }
+
+    fn run(&self, command: Command, env: &[(&str, &str)]) -> Session {
+        let ended = self.start(command, env).finish(LIMIT);
         let events = ended.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Session { events, ended }
     }

@@ -262,12 +262,20 @@ impl Upstream {
 impl Daemon {
     /// A daemon with this config, on a free port.
     pub fn start(config: &str) -> Daemon {
+        Daemon::start_on(config, 0)
+    }
+
+    /// A daemon with this config, on this port.
+    pub fn start_on(config: &str, port: u16) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let quiet = if config.contains("[ledger]") { "" } else { "\n[ledger]\nenabled = false\n" };
         std::fs::write(&path, format!("{config}{quiet}")).unwrap();
         let mut command = Command::new(CPROXY);
-        command.args(["serve", "--port", "0", "--config"]).arg(&path).current_dir(folder.path());
+        command
+            .args(["serve", "--port", &port.to_string(), "--config"])
+            .arg(&path)
+            .current_dir(folder.path());
         let home = text(folder.path());
         let mut process = Process::start(command, &[("HOME", &home), (KEY_VARIABLE, UPSTREAM_KEY)]);
         let url = address(&process.line("listens on"));
@@ -326,6 +334,9 @@ impl Daemon {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).current_dir(self.folder());
         command.output().unwrap()
     }
+
+    /// Kills it, as `kill -9` does.
+    pub fn kill(self) {}
 
     /// Stops it, and waits for its end.
     pub fn stop(self) -> Ended {

@@ -1,35 +1,38 @@
-//! Relays one client's stdio to the running daemon's `/mcp`, message by message, so that all windows share one
-//! daemon. When the daemon goes away the bridge finds the next, repeats the handshake and the subscriptions,
-//! and answers what was lost with an error; the client keeps its session.
+//! Relays one client's stdio to a daemon's `/mcp`, message by message, so that all windows share one daemon. When
+//! the daemon goes away the bridge finds the next, repeats the handshake and the subscriptions, tells the client
+//! that all may have changed, and answers what was lost with an error; the client keeps its session.
 //!
 //! Source: Model Context Protocol specification, "Transports" and "Lifecycle".
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-#[allow(deprecated, reason = "the clients of today set a level this way")]
 use rmcp::model::*;
-use rmcp::service::{RoleClient, RoleServer};
+use rmcp::service::RoleServer;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::common::client_side_sse::FixedInterval;
-use rmcp::transport::streamable_http_client::{
-    StreamableHttpClientTransport, StreamableHttpClientTransportConfig, StreamableHttpError,
-};
 use rmcp::transport::{Transport, stdio_pipes};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::ids::UniqueIds;
 use super::lines;
 use super::manage::refused;
 use super::outcome::Trouble;
 
+mod link;
+mod session;
+
+use link::{Http, HttpError};
+use session::{Session, is_own};
+
 /// How often the daemon is asked for a sign of life, which also keeps its session open.
 const PING: Duration = Duration::from_secs(5);
+/// After so many signs of life that did not come, a daemon that is still there counts as gone.
+const DEAF: u32 = 6;
 /// How long a handshake with the daemon may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often, and how long apart, a daemon that is not there is looked for before a call fails.
@@ -45,6 +48,8 @@ pub struct Upstream {
     pub url: String,
     /// The token that it asks for, if any.
     pub token: Option<String>,
+    /// It only stands in for one that is not there: whenever no call is open, another is looked for.
+    pub interim: bool,
 }
 
 /// Why the bridge could not begin.
@@ -53,21 +58,6 @@ pub enum BridgeError {
     /// No daemon was found.
     #[error("no daemon to connect to: {0}")]
     NoDaemon(String),
-}
-
-type Http = StreamableHttpClientTransport<reqwest::Client>;
-type HttpError = StreamableHttpError<reqwest::Error>;
-
-/// What a new daemon must be told of this session.
-#[derive(Default)]
-struct Session {
-    hello: Option<JsonRpcRequest<ClientRequest>>,
-    greeted: bool,
-    subscribed: BTreeSet<String>,
-    #[allow(deprecated, reason = "the clients of today set a level this way")]
-    level: Option<SetLevelRequest>,
-    /// Counts messages of the bridge's own.
-    own: u64,
 }
 
 /// A request of the client that has no answer yet.
@@ -89,20 +79,24 @@ struct Sent {
 struct Bridge<D, L> {
     down: D,
     locate: L,
+    /// The daemon that was located last.
+    at: Upstream,
     up: Option<Http>,
     /// Counts connections.
     connection: u64,
     session: Session,
+    /// Pings since the daemon last answered one.
+    unanswered: u32,
     waiting: HashMap<RequestId, Waiting>,
     sends: FuturesUnordered<BoxFuture<'static, Sent>>,
 }
 
-/// Relays this process's stdin and stdout to the daemon, until the client leaves.
-pub async fn bridge_stdio(upstream: Upstream) -> Result<(), BridgeError> {
+/// [`bridge`] over this process's stdin and stdout.
+pub async fn bridge_stdio<L>(locate: L) -> Result<(), BridgeError>
+where
+    L: FnMut() -> BoxFuture<'static, Result<Upstream, String>> + Send,
+{
     let (input, output) = stdio_pipes();
-    let locate = move || -> BoxFuture<'static, Result<Upstream, String>> {
-        Box::pin(std::future::ready(Ok(upstream.clone())))
-    };
     bridge(input, output, locate, CancellationToken::new()).await
 }
 
@@ -117,47 +111,23 @@ pub async fn bridge<L>(
 where
     L: FnMut() -> BoxFuture<'static, Result<Upstream, String>> + Send,
 {
-    let first = locate().await.map_err(BridgeError::NoDaemon)?;
-    let up = transport(&first).map_err(BridgeError::NoDaemon)?;
+    let at = locate().await.map_err(BridgeError::NoDaemon)?;
+    let up = link::connect(&at).map_err(BridgeError::NoDaemon)?;
     let down = AsyncRwTransport::<RoleServer, _, _>::new(lines::checked(input), output)
         .with_max_line_length(2 * lines::MOST);
     let bridge = Bridge {
-        down,
+        down: UniqueIds::new(down),
         locate,
+        at,
         up: Some(up),
         connection: 0,
         session: Session::default(),
+        unanswered: 0,
         waiting: HashMap::new(),
         sends: FuturesUnordered::new(),
     };
     bridge.run(cancel).await;
     Ok(())
-}
-
-fn transport(upstream: &Upstream) -> Result<Http, String> {
-    // Fails when another was installed before, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .connect_timeout(HANDSHAKE)
-        .build()
-        .map_err(|error| format!("the HTTP client could not be made: {error}"))?;
-    let mut retry = FixedInterval::default();
-    (retry.max_times, retry.duration) = (Some(2), BETWEEN);
-    let mut config = StreamableHttpClientTransportConfig::with_uri(upstream.url.as_str())
-        .max_concurrent_requests(256)
-        .max_sse_event_size(lines::MOST)
-        .max_json_response_size(lines::MOST)
-        // The bridge does this itself, since it must repeat subscriptions as well.
-        .reinit_on_expired_session(false);
-    config.allow_stateless = true;
-    config.retry_config = Arc::new(retry);
-    if let Some(token) = &upstream.token {
-        config = config.auth_header(token);
-    }
-    Ok(StreamableHttpClientTransport::with_client(client, config))
 }
 
 // === impl Bridge ===
@@ -175,7 +145,7 @@ where
                 biased;
                 () = cancel.cancelled() => break,
                 Some(sent) = self.sends.next() => self.sent(sent).await,
-                answer = receive(&mut self.up) => match answer {
+                answer = link::receive(&mut self.up) => match answer {
                     Some(message) => self.relay_down(message).await,
                     None => {
                         self.reconnect().await;
@@ -236,20 +206,16 @@ where
             return;
         };
         tracing::info!(%error, "a message did not reach the daemon");
-        let unread = match &error {
-            StreamableHttpError::SessionExpired => true,
-            StreamableHttpError::Client(error) => error.is_connect(),
-            _ => false,
-        };
+        let (lost, unread) = (link::lost(&error), link::unread(&error));
         let tool = matches!(&message, JsonRpcMessage::Request(request)
             if matches!(request.request, ClientRequest::CallToolRequest(_)));
-        let present = connection != self.connection || !lost(&error) || self.reconnect().await;
+        let present = connection != self.connection || !lost || self.reconnect().await;
         let hello = matches!(&message, JsonRpcMessage::Request(request)
             if matches!(request.request, ClientRequest::InitializeRequest(_)));
         // A tool call that may have been run is not run twice.
         if present
             && !again
-            && lost(&error)
+            && lost
             && (unread || !tool)
             && !is_own(&message)
             && !(hello && self.session.greeted)
@@ -268,7 +234,10 @@ where
         };
         if let Some(id) = id.cloned() {
             // Answers to messages of the bridge's own, and to what was answered before, end here.
-            let Some(waiting) = self.waiting.remove(&id) else { return };
+            let Some(waiting) = self.waiting.remove(&id) else {
+                self.unanswered = 0;
+                return;
+            };
             if let JsonRpcMessage::Error(JsonRpcError { error, .. }) = &message
                 && error.data.as_ref().is_some_and(|data| data.get(STREAM_LOST).is_some())
             {
@@ -287,15 +256,34 @@ where
         }
     }
 
+    /// Asks the daemon for a sign of life; moves to another if there is a better one, or if it gives none.
     async fn ping(&mut self) {
+        let deaf = self.unanswered >= DEAF;
+        if deaf {
+            tracing::warn!("the daemon has not answered for {} s", PING.as_secs() * u64::from(DEAF));
+        }
+        if deaf || self.is_bettered().await {
+            self.reconnect().await;
+            return;
+        }
+        self.unanswered += 1;
         let id = self.session.own_id();
         let ping = PingRequest { method: Default::default(), extensions: Extensions::default() };
         self.send(JsonRpcMessage::request(ClientRequest::PingRequest(ping), id), false).await;
     }
 
+    /// Whether the daemon only stands in, nothing waits for it, and another is there.
+    async fn is_bettered(&mut self) -> bool {
+        if !self.at.interim || !self.waiting.is_empty() {
+            return false;
+        }
+        matches!((self.locate)().await, Ok(found) if found != self.at)
+    }
+
     /// Finds the next daemon and tells it of this session. What the last one had taken is lost.
     async fn reconnect(&mut self) -> bool {
         self.up = None;
+        self.unanswered = 0;
         let taken: Vec<RequestId> = self
             .waiting
             .iter()
@@ -310,17 +298,20 @@ where
         }
         for _ in 0..TRIES {
             let connected = match (self.locate)().await {
-                Ok(upstream) => match transport(&upstream) {
-                    Ok(up) => self.session.greet(up).await,
+                Ok(upstream) => match link::connect(&upstream) {
+                    Ok(up) => self.session.greet(up).await.map(|up| (upstream, up)),
                     Err(error) => Err(error),
                 },
                 Err(error) => Err(error),
             };
             match connected {
-                Ok(up) => {
-                    tracing::info!("connected to the daemon again");
-                    self.up = Some(up);
+                Ok((at, up)) => {
+                    tracing::info!(url = at.url, "connected to a daemon again");
+                    (self.at, self.up) = (at, Some(up));
                     self.connection += 1;
+                    for notification in self.session.all_may_have_changed() {
+                        let _ = self.down.send(JsonRpcMessage::notification(notification)).await;
+                    }
                     return true;
                 }
                 Err(error) => tracing::debug!(error, "the daemon is not there yet"),
@@ -329,26 +320,6 @@ where
         }
         tracing::warn!("no daemon was found");
         false
-    }
-}
-
-/// The next message of the daemon; waits for ever while there is none.
-async fn receive(up: &mut Option<Http>) -> Option<ServerJsonRpcMessage> {
-    match up {
-        Some(up) => Transport::<RoleClient>::receive(up).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether the connection is of no more use.
-fn lost(error: &HttpError) -> bool {
-    match error {
-        StreamableHttpError::SessionExpired
-        | StreamableHttpError::TransportChannelClosed
-        | StreamableHttpError::TokioJoinError(_)
-        | StreamableHttpError::UnexpectedEndOfStream => true,
-        StreamableHttpError::Client(error) => error.is_connect() || error.is_request() || error.is_body(),
-        _ => false,
     }
 }
 
@@ -361,76 +332,4 @@ fn loss(id: RequestId, tool: bool, why: &str) -> ServerJsonRpcMessage {
         return JsonRpcMessage::response(ServerResult::CallToolResult(result), id);
     }
     JsonRpcMessage::error(ErrorData::internal_error(message, Some(json!({ "retry": true }))), Some(id))
-}
-
-fn is_own(message: &ClientJsonRpcMessage) -> bool {
-    matches!(message, JsonRpcMessage::Request(JsonRpcRequest { id: NumberOrString::String(id), .. })
-        if id.starts_with(OWN))
-}
-
-/// How ids of the bridge's own messages begin.
-const OWN: &str = "cproxy-bridge-";
-
-// === impl Session ===
-
-#[allow(deprecated, reason = "the clients of today subscribe and set levels this way")]
-impl Session {
-    /// Remembers what a new daemon must be told.
-    fn heed(&mut self, request: &JsonRpcRequest<ClientRequest>) {
-        match &request.request {
-            ClientRequest::InitializeRequest(_) => {
-                *self = Session { hello: Some(request.clone()), own: self.own, ..Session::default() };
-            }
-            ClientRequest::SubscribeRequest(subscribe) => {
-                self.subscribed.insert(subscribe.params.uri.clone());
-            }
-            ClientRequest::UnsubscribeRequest(unsubscribe) => {
-                self.subscribed.remove(&unsubscribe.params.uri);
-            }
-            ClientRequest::SetLevelRequest(level) => self.level = Some(level.clone()),
-            _ => {}
-        }
-    }
-
-    fn own_id(&mut self) -> RequestId {
-        self.own += 1;
-        NumberOrString::String(format!("{OWN}{}", self.own).into())
-    }
-
-    /// Repeats the handshake with a new daemon, if the client has been through it, and then the subscriptions.
-    async fn greet(&mut self, mut up: Http) -> Result<Http, String> {
-        let (Some(hello), true) = (self.hello.clone(), self.greeted) else { return Ok(up) };
-        let greeting = async {
-            let send = |error: HttpError| error.to_string();
-            let id = hello.id.clone();
-            up.send(JsonRpcMessage::Request(hello)).await.map_err(send)?;
-            loop {
-                match Transport::<RoleClient>::receive(&mut up).await {
-                    Some(JsonRpcMessage::Response(response)) if response.id == id => break,
-                    Some(JsonRpcMessage::Error(error)) => return Err(error.error.message.into_owned()),
-                    Some(_) => {}
-                    None => return Err("the connection ended in the handshake".to_owned()),
-                }
-            }
-            let initialized =
-                InitializedNotification { method: Default::default(), extensions: Extensions::default() };
-            up.send(JsonRpcMessage::notification(ClientNotification::InitializedNotification(initialized)))
-                .await
-                .map_err(send)?;
-            let subscriptions = self.subscribed.clone().into_iter().map(|uri| {
-                ClientRequest::SubscribeRequest(SubscribeRequest::new(SubscribeRequestParams::new(uri)))
-            });
-            let level = self.level.clone().map(ClientRequest::SetLevelRequest);
-            for request in subscriptions.chain(level) {
-                let id = self.own_id();
-                up.send(JsonRpcMessage::request(request, id)).await.map_err(send)?;
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(HANDSHAKE, greeting).await {
-            Ok(Ok(())) => Ok(up),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err("the daemon did not answer the handshake".to_owned()),
-        }
-    }
 }

@@ -94,10 +94,12 @@ pub(crate) async fn fault(shared: &Shared, arguments: Option<JsonObject>) -> Cal
         let mut fault = serde_json::Map::new();
         let kind = args.text("fault")?.ok_or_else(|| BadArgs("`fault` is missing".into()))?;
         fault.insert("fault".into(), kind.into());
-        if let Some(target) = args.text("target")? {
-            fault.insert("target".into(), target.into());
+        for name in ["target", "delay", "for"] {
+            if let Some(text) = args.text(name)? {
+                fault.insert(name.into(), text.into());
+            }
         }
-        for name in ["times", "delay_ms"] {
+        for name in ["times", "status", "after_events"] {
             if let Some(count) = args.whole(name)? {
                 fault.insert(name.into(), count.into());
             }

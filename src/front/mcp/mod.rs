@@ -27,8 +27,10 @@ mod compare;
 mod completion;
 mod files;
 mod guard;
+mod ids;
 mod lines;
 mod manage;
+mod news;
 mod outcome;
 mod progress;
 mod prompts;
@@ -40,9 +42,10 @@ mod transport;
 mod watch_status;
 
 pub use bridge::{BridgeError, Upstream, bridge, bridge_stdio};
+pub use ids::HttpSessions;
 pub use server::Server;
 pub use sessions::Sessions;
-pub use transport::{HttpService, ServeError, http_service, serve_on, serve_stdio};
+pub use transport::{HttpService, ServeError, http_service, mount, serve_on, serve_stdio};
 
 /// The name under which the server presents itself.
 pub const SERVER_NAME: &str = "claude-code-proxy";
@@ -122,9 +125,9 @@ pub enum Command {
     ValidateConfig,
     /// Take up the config file again.
     Reload,
-    /// Switch a provider on or off until the next reload.
+    /// Switch a provider on or off until the next start.
     SetProviderEnabled(ProviderId, bool),
-    /// Set the routing strategy until the next reload.
+    /// Set the routing strategy until the next start.
     SetStrategy(Strategy),
     /// Forget all cached answers.
     ClearCache,

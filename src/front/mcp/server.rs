@@ -1,6 +1,6 @@
 //! The server of one session: what rmcp asks, dispatched and guarded.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use std::time::Duration;
 )]
 use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
-use rmcp::{ErrorData, Peer, RoleServer, ServerHandler};
+use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, ServiceError};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::completion::Call;
 use super::guard::{Ended, guarded};
+use super::news::is_told;
 use super::outcome::Trouble;
 use super::watch_status::{Watcher, locked, print};
 use super::{Daemon, SERVER_NAME, Sessions, Shared, compare, completion, manage, prompts, resources, tools};
@@ -54,30 +55,24 @@ struct State {
     subscribed: Mutex<BTreeMap<String, u64>>,
     /// From which level on the client wants log messages.
     level: Mutex<LoggingLevel>,
-    /// Ids of calls in progress.
-    open: Mutex<HashSet<RequestId>>,
 }
 
-/// An id is in use as long as this lives.
-struct InUse<'s>(&'s State, RequestId);
+// === impl State ===
 
-// === impl InUse ===
-
-impl<'s> InUse<'s> {
-    fn new(state: &'s State, id: &RequestId) -> Result<InUse<'s>, ErrorData> {
-        if locked(&state.open).insert(id.clone()) {
-            return Ok(InUse(state, id.clone()));
+#[allow(deprecated, reason = "the clients of today are told of logs this way")]
+impl State {
+    /// Tells the client, if it wants to hear of this level.
+    async fn log(
+        &self,
+        peer: &Peer<RoleServer>,
+        level: LoggingLevel,
+        data: Value,
+    ) -> Result<(), ServiceError> {
+        if !is_told(*locked(&self.level), level) {
+            return Ok(());
         }
-        Err(ErrorData::invalid_request(
-            format!("the request id {id} is in use by a call that is still running; each needs its own"),
-            None,
-        ))
-    }
-}
-
-impl Drop for InUse<'_> {
-    fn drop(&mut self) {
-        locked(&self.0.open).remove(&self.1);
+        let message = LoggingMessageNotificationParam::new(level, data).with_logger(SERVER_NAME);
+        peer.notify_logging_message(message).await
     }
 }
 
@@ -102,11 +97,7 @@ impl Server {
         Server {
             _alive: sessions.alive.clone(),
             shared: Shared { daemon, sessions },
-            state: Arc::new(State {
-                subscribed: Mutex::default(),
-                level: Mutex::new(LoggingLevel::Warning),
-                open: Mutex::default(),
-            }),
+            state: Arc::new(State { subscribed: Mutex::default(), level: Mutex::new(LoggingLevel::Warning) }),
             _ended: ended.clone().drop_guard(),
             ended,
         }
@@ -197,12 +188,6 @@ fn one_page(request: &Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     }
 }
 
-#[allow(deprecated, reason = "the clients of today are told of logs this way")]
-fn wants_warnings(level: LoggingLevel) -> bool {
-    use LoggingLevel::{Alert, Critical, Emergency, Error};
-    !matches!(level, Error | Critical | Alert | Emergency)
-}
-
 /// Sends what changed to the client of a session.
 async fn watch(shared: Shared, state: Arc<State>, peer: Peer<RoleServer>) {
     let mut watcher = Watcher::new(shared);
@@ -215,6 +200,9 @@ async fn watch(shared: Shared, state: Arc<State>, peer: Peer<RoleServer>) {
         if changes.lists {
             sent = sent.and(peer.notify_resource_list_changed().await);
             sent = sent.and(peer.notify_tool_list_changed().await);
+        }
+        for news in changes.news {
+            sent = sent.and(state.log(&peer, news.level, news.text.into()).await);
         }
         if sent.is_err() {
             return;
@@ -271,21 +259,22 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let _in_use = InUse::new(&self.state, &context.id)?;
-        let name = request.name.clone();
+        let (name, begun) = (request.name.clone(), tokio::time::Instant::now());
         // The parts of a call guard themselves; this guards what lies between them.
         let limit = super::HANDLER_LIMIT + 2 * QUICK;
         let result = match guarded(&context.ct, limit, self.tool(request, &context)).await {
             Ok(result) => result?,
             Err(ended) => manage::refused(Trouble::from(ended)),
         };
-        if result.is_error == Some(true) && wants_warnings(*locked(&self.state.level)) {
-            let error = result.structured_content.as_ref().and_then(|content| content.get("error"));
-            let data = json!({ "tool": name, "error": error });
-            let message =
-                LoggingMessageNotificationParam::new(LoggingLevel::Warning, data).with_logger(SERVER_NAME);
-            let _ = tokio::time::timeout(QUICK, context.peer.notify_logging_message(message)).await;
-        }
+        let (level, data) = match result.structured_content.as_ref().and_then(|content| content.get("error"))
+        {
+            Some(error) => (LoggingLevel::Warning, json!({ "tool": name, "error": error })),
+            None => {
+                let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+                (LoggingLevel::Info, json!({ "tool": name, "seconds": seconds }))
+            }
+        };
+        let _ = tokio::time::timeout(QUICK, self.state.log(&context.peer, level, data)).await;
         Ok(result.into())
     }
 

@@ -12,6 +12,8 @@ use rmcp::transport::streamable_http_server::session::{SessionState, SessionStor
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::ids::HttpSessions;
+
 /// Bytes of all conversations together.
 const CONVERSATIONS_BYTES: u64 = 64 << 20;
 /// Bytes of one conversation.
@@ -31,7 +33,7 @@ pub(crate) const SSE_RETRY: Duration = Duration::from_millis(500);
 
 /// What outlives an incarnation of the front. Make one for the life of the process, lend it to each.
 pub struct Sessions {
-    pub(crate) http: Arc<LocalSessionManager>,
+    pub(crate) http: Arc<HttpSessions>,
     pub(crate) handshakes: Arc<Handshakes>,
     /// Each living session holds a clone.
     pub(crate) alive: Arc<()>,
@@ -72,7 +74,7 @@ impl Sessions {
         http.session_config.keep_alive = Some(SESSION_IDLE);
         http.session_config.sse_retry = Some(SSE_RETRY);
         Sessions {
-            http: Arc::new(http),
+            http: Arc::new(HttpSessions::new(http)),
             alive: Arc::new(()),
             handshakes: Arc::new(Handshakes(bounded(HANDSHAKES, |_| 1))),
             // A conversation is weighed anew when it is put back after each turn.
@@ -163,5 +165,24 @@ impl SessionStore for Handshakes {
             self.0.invalidate(id).await;
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn conversations_are_bounded_and_the_one_used_last_is_kept() {
+        let sessions = Sessions::new();
+        for n in 0..100 {
+            let conversation = Arc::new(Conversation::default());
+            conversation.bytes.store(CONVERSATION_BYTES, Ordering::Relaxed);
+            sessions.keep_conversation(format!("conv_{n}"), conversation).await;
+        }
+        sessions.conversations.run_pending_tasks().await;
+        assert!(sessions.conversations.weighted_size() <= CONVERSATIONS_BYTES);
+        assert!(sessions.conversation("conv_99").await.is_some());
+        assert!(sessions.conversation("conv_0").await.is_none());
     }
 }

@@ -97,7 +97,7 @@ fn config(allow_changes: bool) -> Tool {
     let (actions, description): (&[&str], _) = if allow_changes {
         (
             &["get", "validate", "reload", "enable", "disable", "strategy", "clear_cache"],
-            "Read or change the proxy's configuration. Switches last until the next reload.",
+            "Read or change the proxy's configuration. Switches last until the next start.",
         )
     } else {
         (&["get", "validate"], "Read or check the proxy's configuration.")
@@ -135,11 +135,18 @@ fn explain() -> Tool {
 
 fn fault() -> Tool {
     let input = json!({
-        "fault": { "type": "string", "description": "What to break; \"off\" disarms all" },
-        "target": { "type": "string", "description": "Actor or provider" },
+        "fault": {
+            "type": "string",
+            "description": "Actors: kill, panic, hang, delay, drop-reply. Upstreams: refuse, status, reset, stall, \
+                            cut, corrupt, slow. \"off\" disarms all"
+        },
+        "target": { "type": "string", "description": "Actor's path or provider, * allowed" },
         "times": { "type": "integer" },
-        "delay_ms": { "type": "integer" },
-        "probability": { "type": "number" }
+        "probability": { "type": "number" },
+        "status": { "type": "integer", "description": "For status" },
+        "after_events": { "type": "integer", "description": "For cut, corrupt, reset" },
+        "delay": { "type": "string", "description": "For delay, slow: 500ms" },
+        "for": { "type": "string", "description": "Disarm after: 10m" }
     });
     tool(
         FAULT,

@@ -4,19 +4,19 @@
 
 use std::sync::Arc;
 
-use rmcp::ServiceExt;
 use rmcp::service::ServerInitializeError;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService, stdio_pipes};
+use rmcp::{ServerHandler, ServiceExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::ids::{HttpSessions, UniqueIds};
 use super::sessions::SSE_RETRY;
 use super::{Daemon, Server, Sessions, lines};
 
-/// The service to be nested at `/mcp`.
-pub type HttpService = StreamableHttpService<Server, LocalSessionManager>;
+/// A service to be nested at `/mcp`.
+pub type HttpService<S = Server> = StreamableHttpService<S, HttpSessions>;
 
 /// Names by which this machine calls itself; a name without a port matches any port.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -32,12 +32,7 @@ pub enum ServeError {
     Broken(#[from] tokio::task::JoinError),
 }
 
-/// The service to be nested at `/mcp`. Sessions live in `sessions`, not in the service, so that a new one takes
-/// them over; `cancel` ends the streams that are open. `port` is the listener's. `hosts` are names other than
-/// loopback's by which the daemon may be called, as `host` or `host:port`.
-///
-/// Requests under a foreign `Host` are refused, and requests of web pages (those with an `Origin`) that the
-/// daemon has not served itself.
+/// The daemon's service: [`mount`] with a [`Server`] for each session.
 pub fn http_service(
     daemon: Arc<dyn Daemon>,
     sessions: Arc<Sessions>,
@@ -45,6 +40,23 @@ pub fn http_service(
     hosts: &[String],
     cancel: CancellationToken,
 ) -> HttpService {
+    let lent = sessions.clone();
+    mount(move || Server::admit(daemon.clone(), lent.clone()), &sessions, port, hosts, cancel)
+}
+
+/// The service to be nested at `/mcp`; `server` makes the server of a session. Sessions live in `sessions`, not in the
+/// service, so that a new one takes them over; `cancel` ends the streams that are open. `port` is the listener's.
+/// `hosts` are names other than loopback's by which the daemon may be called, as `host` or `host:port`.
+///
+/// Requests under a foreign `Host` are refused, and requests of web pages (those with an `Origin`) that the
+/// daemon has not served itself.
+pub fn mount<S: ServerHandler + Send + 'static>(
+    server: impl Fn() -> std::io::Result<S> + Send + Sync + 'static,
+    sessions: &Sessions,
+    port: u16,
+    hosts: &[String],
+    cancel: CancellationToken,
+) -> HttpService<S> {
     let hosts = LOOPBACK.iter().map(|name| (*name).to_owned()).chain(hosts.iter().cloned());
     let origins = ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("http://{name}:{port}"));
     let mut config = StreamableHttpServerConfig::default()
@@ -55,8 +67,7 @@ pub fn http_service(
         .with_max_request_body_bytes(lines::MOST)
         .with_cancellation_token(cancel);
     config.session_store = Some(sessions.handshakes.clone());
-    let manager = sessions.http.clone();
-    StreamableHttpService::new(move || Server::admit(daemon.clone(), sessions.clone()), manager, config)
+    StreamableHttpService::new(server, sessions.http.clone(), config)
 }
 
 /// Serves one client over this process's stdin and stdout until it leaves. Nothing else may write to stdout.
@@ -80,7 +91,7 @@ pub async fn serve_on(
     let transport =
         AsyncRwTransport::new_server(lines::checked(input), output).with_max_line_length(2 * lines::MOST);
     let server = Server::new(daemon, sessions);
-    match server.serve_with_ct(transport, cancel).await {
+    match server.serve_with_ct(UniqueIds::new(transport), cancel).await {
         Ok(running) => running.waiting().await.map(drop).map_err(ServeError::from),
         // A client that leaves before the handshake is no failure.
         Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),

@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::news::{self, News};
 use super::{Settings, Shared, resources};
+use crate::actors::status::Status;
 
 /// Changes within this time are told as one.
 const DEBOUNCE: Duration = Duration::from_millis(250);
@@ -18,15 +20,18 @@ pub(crate) struct Watcher {
     shared: Shared,
     changes: watch::Receiver<u64>,
     listed: (u64, Settings),
+    last: Status,
 }
 
 /// What has changed since the last time.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Changes {
     /// The addresses that read differently.
     pub updated: Vec<String>,
     /// The config, and with it maybe the lists of tools and resources.
     pub lists: bool,
+    /// What happened, in words.
+    pub news: Vec<News>,
 }
 
 // === impl Watcher ===
@@ -34,8 +39,9 @@ pub(crate) struct Changes {
 impl Watcher {
     pub fn new(shared: Shared) -> Watcher {
         let changes = shared.daemon.status_changes();
-        let listed = listed(&shared);
-        Watcher { shared, changes, listed }
+        let last = shared.daemon.status();
+        let listed = listed(&shared, &last);
+        Watcher { shared, changes, listed, last }
     }
 
     /// Waits for the next changes. `seen` has the print of each subscribed address as last told; it is
@@ -50,7 +56,10 @@ impl Watcher {
             tokio::time::sleep(DEBOUNCE).await;
             self.changes.borrow_and_update();
             let mut changes = Changes::default();
-            let now = listed(&self.shared);
+            let status = self.shared.daemon.status();
+            let now = listed(&self.shared, &status);
+            changes.news = news::between(&self.last, &status);
+            self.last = status;
             changes.lists = std::mem::replace(&mut self.listed, now.clone()) != now;
             let subscribed: Vec<String> = locked(seen).keys().cloned().collect();
             for uri in subscribed {
@@ -68,8 +77,8 @@ impl Watcher {
     }
 }
 
-fn listed(shared: &Shared) -> (u64, Settings) {
-    (shared.daemon.status().config.generation, shared.daemon.settings())
+fn listed(shared: &Shared, status: &Status) -> (u64, Settings) {
+    (status.config.generation, shared.daemon.settings())
 }
 
 /// A poisoned lock holds plain data: it is as good as any.
