@@ -267,6 +267,59 @@ async fn comparing_gives_every_answer_and_every_failure_side_by_side() {
 }
 
 #[tokio::test]
+async fn each_answer_of_a_comparison_is_told_as_it_arrives() {
+    let window = Windows::default();
+    let client = connect_with(Fake::new(), window.clone()).await;
+    // The slow one is named first, and told last.
+    let arguments = object(json!({ "messages": "hello there", "models": ["stalled", "echo"], "timeout": 1 }));
+    let request = ClientRequest::CallToolRequest(CallToolRequest::new(
+        CallToolRequestParams::new("proxy_compare").with_arguments(arguments),
+    ));
+    let handle = client.send_cancellable_request(request, PeerRequestOptions::no_options()).await.unwrap();
+    fake::until(|| window.progress.lock().unwrap().len() == 1).await;
+    let told = window.progress.lock().unwrap()[0].1.clone();
+    assert!(
+        told.contains("echo answered") && told.contains("(1 of 2)") && told.contains("hello there"),
+        "{told}"
+    );
+    handle.await_response().await.unwrap();
+    let told = window.progress.lock().unwrap()[1].1.clone();
+    assert!(told.contains("stalled failed (2 of 2)"), "{told}");
+}
+
+#[tokio::test]
+async fn images_come_as_urls_as_data_and_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.png"), [0x89, b'P', b'N', b'G', 0, 1]).unwrap();
+    std::fs::write(dir.path().join("a.txt"), "text").unwrap();
+    let fake = Fake::new();
+    let window = Windows { root: Some(format!("file://{}", dir.path().display())), ..Windows::default() };
+    let client = connect_with(fake.clone(), window).await;
+    let images = json!([
+        "https://example.com/a.jpg",
+        "data:image/gif;base64,R0lG",
+        { "data": "AAAA", "media_type": "image/webp" },
+        "a.png"
+    ]);
+    let result = call(&client, "proxy_completion", json!({ "messages": "what?", "images": images })).await;
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    let content = fake.last_body()["messages"][0]["content"].clone();
+    let sources: Vec<_> = content.as_array().unwrap().iter().map(|block| &block["source"]).collect();
+    assert_eq!(sources[0]["url"], "https://example.com/a.jpg");
+    let kinds: Vec<_> = sources[1..4].iter().map(|source| source["media_type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["image/gif", "image/webp", "image/png"]);
+    assert_eq!(content[4]["text"], "what?");
+
+    for (image, says) in
+        [(json!("a.txt"), "is no image"), (json!("data:image/png,x"), "base64"), (json!(7), "must be")]
+    {
+        let result = call(&client, "proxy_completion", json!({ "messages": "x", "images": [image] })).await;
+        let message = structured(&result)["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(says), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn changes_need_leave_and_are_done_with_it() {
     let fake = Fake::new();
     let client = connect(fake.clone()).await;
@@ -375,6 +428,8 @@ async fn resources_are_listed_read_and_completed() {
     assert_eq!(completed.values, ["fake"]);
     let completed = client.complete_prompt_argument("consensus", "models", "echo,st", None).await.unwrap();
     assert_eq!(completed.values, ["echo,stalled", "echo,steps"]);
+    let completed = client.complete_prompt_argument("status", "provider", "F", None).await.unwrap();
+    assert_eq!(completed.values, ["fake"]);
 }
 
 #[tokio::test]
@@ -390,6 +445,10 @@ async fn prompts_are_listed_and_filled_in() {
         .unwrap();
     let text = serde_json::to_string(&prompt.messages).unwrap();
     assert!(text.contains("echo") && text.contains("why?") && text.contains("proxy_completion"));
+    let arguments = object(json!({ "provider": "fake" }));
+    let prompt =
+        client.get_prompt(GetPromptRequestParams::new("status").with_arguments(arguments)).await.unwrap();
+    assert!(serde_json::to_string(&prompt.messages).unwrap().contains("cproxy://providers/fake"));
     assert!(client.get_prompt(GetPromptRequestParams::new("dance")).await.is_err());
 }
 

@@ -182,6 +182,25 @@ async fn without_a_daemon_it_serves_and_connect_fails_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_goes_on_when_the_fronts_actor_is_killed() {
+    let (upstream, folder) = (upstream().await, tempfile::tempdir().unwrap());
+    let config = config(&upstream, "[faults]\nenabled = true\n");
+    let mut window = session(&folder, &config, &["--standalone"]).await;
+    let first = window.call("proxy_completion", question("one")).await;
+    let id = first["result"]["structuredContent"]["conversation_id"].clone();
+    let killed = window.call("inject_fault", json!({ "fault": "kill", "target": "root/mcp" })).await;
+    assert_eq!(killed["result"]["structuredContent"]["result"]["fired_at_once"], 1, "{killed:#}");
+    let mut second = question("two");
+    second["conversation_id"] = id.clone();
+    let second = window.call("proxy_completion", second).await;
+    assert_eq!((text(&second), &second["result"]["structuredContent"]["conversation_id"]), ("two", &id));
+    let asked = upstream.handle().requests();
+    let said = asked.last().unwrap().json()["messages"].as_array().unwrap().len();
+    assert_eq!(said, 3, "what was said before goes along");
+    window.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_comes_stdout_carries_the_protocol_only_and_the_next_call_is_answered() {
     let upstream = upstream().await;
     let daemon = Daemon::start(&config(&upstream, ""));
@@ -223,7 +242,12 @@ async fn whatever_comes_stdout_carries_the_protocol_only_and_the_next_call_is_an
         assert_eq!(error(&wrong), "invalid_arguments", "{wrong:#}");
         let nobody = json!({ "messages": "x", "model": "no-such-model" });
         let nobody = window.call("proxy_completion", nobody).await;
+        assert_eq!(error(&nobody), "not_found_error", "{nobody:#}");
+        let mut nobody = question("x");
+        nobody["provider"] = json!("nobody");
+        let nobody = window.call("proxy_completion", nobody).await;
         assert_eq!(nobody["result"]["isError"], true, "{nobody:#}");
+        assert!(nobody["result"]["content"][0]["text"].as_str().unwrap().contains("nobody"), "{nobody:#}");
 
         assert_eq!(text(&window.call("proxy_completion", question("well")).await), "well");
         assert_eq!(window.impure(), Vec::<String>::new(), "stdout carries only the protocol");

@@ -86,6 +86,7 @@ fn fingerprint(status: &Status) -> u64 {
     for shown in &status.fault_rules {
         (shown.id, shown.active).hash(&mut hasher);
     }
-    (status.config.generation, &status.config.last_reload, &status.state, status.requests).hash(&mut hasher);
+    (status.config.generation, &status.config.last_reload, &status.state, status.requests, &status.warnings)
+        .hash(&mut hasher);
     hasher.finish()
 }

@@ -13,12 +13,14 @@ use super::args::{Args, BadArgs};
 use super::body::{self, Question};
 use super::completion::{GRACE, ask};
 use super::guard::guarded;
-use super::outcome::{Outcome, SHOWN, result};
+use super::outcome::{Outcome, SHOWN, cut, result};
 use super::progress::Progress;
 use super::{HANDLER_LIMIT, Shared};
 
 /// Most models of one comparison.
 const MOST: usize = 8;
+/// Characters of an answer that are shown as soon as it is there.
+const ARRIVED: usize = 1_000;
 
 /// What the tool was called with.
 #[derive(Debug)]
@@ -89,10 +91,7 @@ pub(crate) async fn run(
     while let Some((place, outcome)) = open.next().await {
         came += 1;
         let model = models.get(place).map(String::as_str).unwrap_or_default();
-        progress.note(match &outcome.error {
-            None => format!("{model} has answered ({came} of {})", models.len()),
-            Some(trouble) => format!("{model} failed: {} ({came} of {})", trouble.message, models.len()),
-        });
+        progress.note(arrival(model, came, models.len(), &outcome));
         if let Some(slot) = answers.get_mut(place) {
             *slot = Some(outcome);
         }
@@ -110,4 +109,19 @@ pub(crate) async fn run(
         .collect();
     let failed = answers.iter().flatten().all(|outcome| outcome.error.is_some());
     result(&json!({ "answers": answers }), content, failed)
+}
+
+/// What is told of an answer as it arrives: so much of it as reads quickly; the result has all.
+fn arrival(model: &str, came: usize, of: usize, outcome: &Outcome) -> String {
+    match &outcome.error {
+        Some(trouble) => format!("{model} failed ({came} of {of}): {}", trouble.message),
+        None => {
+            let (text, more) = match cut(&outcome.text, ARRIVED) {
+                Some(at) => (outcome.text.get(..at).unwrap_or_default(), " […]"),
+                None => (outcome.text.as_str(), ""),
+            };
+            let seconds = outcome.seconds.unwrap_or_default();
+            format!("{model} answered in {seconds} s ({came} of {of}): {}{more}", text.trim_end())
+        }
+    }
 }

@@ -28,7 +28,11 @@ pub(crate) fn list() -> Vec<Prompt> {
                 argument("models", "Models, separated by commas", false),
             ]),
         ),
-        Prompt::new("status", Some("How the proxy and its providers are"), Some(Vec::new())),
+        Prompt::new(
+            "status",
+            Some("How the proxy and its providers are"),
+            Some(vec![argument("provider", "Only this one", false)]),
+        ),
     ]
 }
 
@@ -62,10 +66,16 @@ pub(crate) fn get(name: &str, arguments: Option<JsonObject>) -> Result<GetPrompt
                  Name those that failed."
             )
         }
-        "status" => "Read the resource cproxy://health (and cproxy://status if something is not well) of the \
+        "status" => match argument("provider") {
+            Some(provider) => format!(
+                "Read the resource cproxy://providers/{provider} of the proxy and tell me in a few lines how it is: \
+                 its state, its limits, what is not well, and what to do about it."
+            ),
+            None => "Read the resource cproxy://health (and cproxy://status if something is not well) of the \
                      proxy and tell me in a few lines how it is: the providers, what is not well, and what to \
                      do about it."
-            .to_owned(),
+                .to_owned(),
+        },
         other => {
             let other: String = other.chars().take(60).collect();
             return Err(ErrorData::invalid_params(
@@ -77,10 +87,11 @@ pub(crate) fn get(name: &str, arguments: Option<JsonObject>) -> Result<GetPrompt
     Ok(GetPromptResult::new(vec![PromptMessage::new_text(Role::User, text)]))
 }
 
-/// What may stand for an argument, given what was typed. `models` is a list: its last entry is completed.
-pub(crate) fn complete(argument: &str, typed: &str, models: &[String]) -> Vec<String> {
+/// What may stand for an argument, given what was typed and the names that there are. `models` is a list: its last
+/// entry is completed.
+pub(crate) fn complete(argument: &str, typed: &str, names: &[String]) -> Vec<String> {
     let (before, last) = match argument {
-        "model" => ("", typed),
+        "model" | "provider" => ("", typed),
         "models" => match typed.rfind(',') {
             Some(comma) => typed.split_at(comma + 1),
             None => ("", typed),
@@ -88,6 +99,6 @@ pub(crate) fn complete(argument: &str, typed: &str, models: &[String]) -> Vec<St
         _ => return Vec::new(),
     };
     let wanted = last.trim().to_lowercase();
-    let found = |model: &&String| model.to_lowercase().contains(&wanted);
-    models.iter().filter(found).map(|model| format!("{before}{model}")).collect()
+    let found = |name: &&String| name.to_lowercase().contains(&wanted);
+    names.iter().filter(found).map(|name| format!("{before}{name}")).collect()
 }

@@ -162,16 +162,23 @@ impl Server {
 
     /// Names that complete what was typed.
     fn names(&self, reference: &Reference, argument: &ArgumentInfo) -> Vec<String> {
+        let providers = || {
+            self.shared
+                .daemon
+                .status()
+                .providers
+                .into_iter()
+                .map(|provider| provider.name)
+                .collect::<Vec<_>>()
+        };
+        let models = || self.shared.daemon.models().into_iter().map(|model| model.id).collect::<Vec<_>>();
         match reference {
-            Reference::Prompt(_) => {
-                let models: Vec<String> =
-                    self.shared.daemon.models().into_iter().map(|model| model.id).collect();
-                prompts::complete(&argument.name, &argument.value, &models)
+            Reference::Prompt(_) if argument.name == "provider" => {
+                prompts::complete("provider", &argument.value, &providers())
             }
+            Reference::Prompt(_) => prompts::complete(&argument.name, &argument.value, &models()),
             Reference::Resource(resource) if resource.uri.starts_with("cproxy://providers/") => {
-                let typed = argument.value.to_lowercase();
-                let names = self.shared.daemon.status().providers.into_iter().map(|provider| provider.name);
-                names.filter(|name| name.to_lowercase().contains(&typed)).collect()
+                prompts::complete("provider", &argument.value, &providers())
             }
             _ => Vec::new(),
         }
