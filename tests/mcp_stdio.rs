@@ -2,7 +2,7 @@
 //!
 //! Times that matter to users are printed (`--nocapture` shows them); what is asserted is the order of things.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "real processes, real time")]
 
 #[path = "support/daemon.rs"]
