@@ -140,14 +140,11 @@ fn the_inspector_is_content_over_stdio() {
     inspect(&Inspector { modules: &modules, server });
 }
 
-/// Runs the suite of the MCP project against an address; all scenarios but those in `expected` must pass.
-fn conformance(modules: &Path, url: &str, expected: Option<&str>) {
+/// Runs the suite of the MCP project against an address, with these options.
+fn conformance(modules: &Path, url: &str, options: &[&str]) {
     let results = tempfile::tempdir().unwrap();
     let mut command = node(modules, "@modelcontextprotocol/conformance/dist/index.js");
-    command.args(["server", "--url", url]);
-    if let Some(expected) = expected {
-        command.arg("--expected-failures").arg(expected);
-    }
+    command.args(["server", "--url", url]).args(options);
     command.arg("--output-dir").arg(results.path()).current_dir(results.path());
     let ended = Process::start(command, &[("HOME", &results.path().display().to_string())]).finish(LIMIT);
     assert!(ended.status.success(), "{}\n{}", ended.stdout, ended.stderr);
@@ -158,8 +155,11 @@ fn the_conformance_suite_passes() {
     let Some(modules) = named("CPROXY_NODE_MODULES", "the_conformance_suite_passes") else { return };
     let upstream = Upstream::with_key("");
     let daemon = Daemon::over(&upstream, "anthropic");
+    let url = format!("{}/mcp", daemon.url);
     let expected = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/conformance.yml");
-    conformance(&modules, &format!("{}/mcp", daemon.url), Some(expected));
+    conformance(&modules, &url, &["--expected-failures", expected]);
+    // The suite counts this among those that are still pending, and does not run it unasked.
+    conformance(&modules, &url, &["--scenario", "server-sse-polling"]);
     let restarted = daemon.status()["actors"].as_array().unwrap().iter().any(|actor| actor["restarts"] != 0);
     assert!(!restarted, "{:#}", daemon.status());
 }
@@ -173,5 +173,5 @@ fn with_the_suites_own_fixtures_on_our_stack_every_scenario_passes() {
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let url = runtime.block_on(fixtures::serve());
-    conformance(&modules, &url, None);
+    conformance(&modules, &url, &["--suite", "all"]);
 }

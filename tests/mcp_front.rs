@@ -7,16 +7,20 @@
 mod fake;
 #[path = "mcp_front/http.rs"]
 mod http;
+#[path = "mcp_front/protocol.rs"]
+mod protocol;
+#[path = "mcp_front/user.rs"]
+mod user;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fake::{Fake, Windows, call, connect, connect_with, object};
+use fake::Fake;
 use rmcp::model::*;
 use rmcp::service::PeerRequestOptions;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use user::{Windows, call, connect, connect_with, object};
 
 fn structured(result: &CallToolResult) -> &Value {
     result.structured_content.as_ref().expect("structured content")
@@ -194,13 +198,13 @@ async fn of_64_calls_a_stalled_one_delays_none() {
 async fn a_conversation_goes_on_with_another_model_and_outlives_the_front() {
     let fake = Fake::new();
     let sessions = Arc::new(cproxy::front::mcp::Sessions::new());
-    let first = fake::connect_to(fake.clone(), sessions.clone(), Windows::default()).await;
+    let first = user::connect_to(fake.clone(), sessions.clone(), Windows::default()).await;
     let result =
         call(&first, "proxy_completion", json!({ "messages": "one", "model": "echo", "system": "s" })).await;
     let id = structured(&result)["conversation_id"].clone();
     first.cancel().await.unwrap();
 
-    let second = fake::connect_to(fake.clone(), sessions, Windows::default()).await;
+    let second = user::connect_to(fake.clone(), sessions, Windows::default()).await;
     let arguments = json!({ "messages": "two", "model": "other", "conversation_id": id });
     let result = call(&second, "proxy_completion", arguments).await;
     assert_eq!(structured(&result)["conversation_id"], id);
@@ -226,7 +230,7 @@ async fn a_long_answer_is_cut_and_its_rest_can_be_read() {
     assert!(result.content.iter().any(|block| block.as_resource_link().is_some()));
     let mut next = Some(content["rest"].as_str().unwrap().to_owned());
     while let Some(uri) = next {
-        let piece = fake::read(&client, &uri).await;
+        let piece = user::read(&client, &uri).await;
         text.push_str(piece["text"].as_str().unwrap());
         next = piece["next"].as_str().map(str::to_owned);
     }
@@ -408,11 +412,11 @@ async fn resources_are_listed_read_and_completed() {
         assert_eq!(mime_type.as_deref(), Some("application/json"));
         assert!(serde_json::from_str::<Value>(text).unwrap().is_object(), "{uri}");
     }
-    assert_eq!(fake::read(&client, "cproxy://health").await["ok"], true);
-    assert_eq!(fake::read(&client, "cproxy://models").await["models"][0]["id"], "echo");
-    assert_eq!(fake::read(&client, "cproxy://providers/fake").await["kind"], "local");
+    assert_eq!(user::read(&client, "cproxy://health").await["ok"], true);
+    assert_eq!(user::read(&client, "cproxy://models").await["models"][0]["id"], "echo");
+    assert_eq!(user::read(&client, "cproxy://providers/fake").await["kind"], "local");
     assert_eq!(client.list_all_resource_templates().await.unwrap().len(), 4);
-    assert_eq!(fake::read(&client, "cproxy://models?from=1").await["models"][0]["id"], "stalled");
+    assert_eq!(user::read(&client, "cproxy://models?from=1").await["models"][0]["id"], "stalled");
     for gone in [
         "cproxy://providers/none",
         "cproxy://answers/none",
@@ -505,146 +509,6 @@ async fn what_happens_to_the_daemon_is_told_at_its_level() {
 }
 
 #[tokio::test]
-async fn messages_that_cannot_be_served_are_answered_and_the_next_is_served() {
-    let (input, output) = fake::raw(Fake::new());
-    let (mut input, mut output) = (input, BufReader::new(output).lines());
-    fake::handshake(&mut input, &mut output).await;
-
-    let huge = async {
-        let head = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"";
-        input.write_all(head).await.unwrap();
-        let megabyte = vec![b'a'; 1 << 20];
-        for _ in 0..100 {
-            input.write_all(&megabyte).await.unwrap();
-        }
-        input.write_all(b"\"}}\n").await.unwrap();
-    };
-    huge.await;
-    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-    assert_eq!(answer["id"], 7);
-    assert!(answer["error"]["message"].as_str().unwrap().contains("bytes, more than"), "{answer}");
-
-    let deep =
-        format!("{{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"tools/call\",\"params\":{}\n", "[".repeat(5000));
-    for (line, id) in [
-        (deep, json!(8)),
-        ("{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"no/such\"}\n".into(), json!(9)),
-        (
-            "{\"jsonrpc\":\"2.0\",\"id\":10,\"method\":\"tools/call\",\"params\":{\"name\":5}}\n".into(),
-            Value::Null,
-        ),
-    ] {
-        input.write_all(line.as_bytes()).await.unwrap();
-        let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-        assert!(answer["error"].is_object(), "{answer}");
-        if !id.is_null() {
-            assert_eq!(answer["id"], id);
-        }
-    }
-    input.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":11,\"method\":\"ping\"}\n").await.unwrap();
-    let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-    assert_eq!((answer["id"].as_u64(), answer["result"].is_object()), (Some(11), true));
-}
-
-#[tokio::test]
-async fn a_request_id_that_is_in_use_is_refused_and_the_call_that_has_it_goes_on() {
-    let fake = Fake::new();
-    let (mut input, output) = fake::raw(fake.clone());
-    let mut output = BufReader::new(output).lines();
-    fake::handshake(&mut input, &mut output).await;
-    let call = |arguments: Value| {
-        let call = json!({ "jsonrpc": "2.0", "id": 5, "method": "tools/call",
-            "params": { "name": "proxy_completion", "arguments": arguments } });
-        format!("{call}\n")
-    };
-    let first = call(json!({ "messages": "x", "model": "stalled", "timeout": 1 }));
-    let second = call(json!({ "messages": "second", "model": "echo" }));
-    input.write_all(first.as_bytes()).await.unwrap();
-    fake.wait_open(1).await;
-    input.write_all(second.as_bytes()).await.unwrap();
-    let answer = fake::answer(&mut output, 5).await;
-    assert!(answer["error"]["message"].as_str().unwrap().contains("in use"), "{answer}");
-    // The first call still has its answer, here that it was too slow; then the id is free again.
-    let answer = fake::answer(&mut output, 5).await;
-    assert_eq!(answer["result"]["structuredContent"]["error"]["type"], "timeout", "{answer}");
-    input.write_all(second.as_bytes()).await.unwrap();
-    let answer = fake::answer(&mut output, 5).await;
-    assert_eq!(answer["result"]["structuredContent"]["text"], "second", "{answer}");
-}
-
-#[tokio::test]
-async fn a_call_whose_id_was_repeated_can_still_be_cancelled() {
-    let fake = Fake::new();
-    let (mut input, output) = fake::raw(fake.clone());
-    let mut output = BufReader::new(output).lines();
-    fake::handshake(&mut input, &mut output).await;
-    let stalled = json!({ "jsonrpc": "2.0", "id": 5, "method": "tools/call",
-        "params": { "name": "proxy_completion", "arguments": { "messages": "x", "model": "stalled" } } });
-    for _ in 0..2 {
-        input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-        fake.wait_open(1).await;
-        input.write_all(format!("{stalled}\n").as_bytes()).await.unwrap();
-        let answer = fake::answer(&mut output, 5).await;
-        assert!(answer["error"].is_object(), "{answer}");
-        let cancel =
-            json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 } });
-        input.write_all(format!("{cancel}\n").as_bytes()).await.unwrap();
-        fake.wait_open(0).await;
-    }
-}
-
-#[tokio::test]
-async fn every_protocol_version_is_spoken_and_an_unknown_one_gets_the_newest_with_a_handshake() {
-    for (asked, spoken) in [
-        ("2024-11-05", "2024-11-05"),
-        ("2025-03-26", "2025-03-26"),
-        ("2025-06-18", "2025-06-18"),
-        ("2025-11-25", "2025-11-25"),
-        ("2099-01-01", "2025-11-25"),
-        ("nonsense", "2025-11-25"),
-    ] {
-        let (mut input, output) = fake::raw(Fake::new());
-        let mut output = BufReader::new(output).lines();
-        assert_eq!(fake::handshake_in(&mut input, &mut output, asked).await, spoken, "{asked}");
-        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": { "name": "proxy_completion", "arguments": { "messages": "hello" } } });
-        input.write_all(format!("{call}\n").as_bytes()).await.unwrap();
-        let answer: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-        assert_eq!(answer["result"]["content"][0]["text"], "hello", "{asked}: {answer}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_answers_nothing_costs_its_own_call_and_no_other() {
-    let fake = Fake::new();
-    let (mut input, output) = fake::raw(fake.clone());
-    let mut output = BufReader::new(output).lines();
-    let hello = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-        "protocolVersion": "2025-11-25", "capabilities": { "roots": {} },
-        "clientInfo": { "name": "mute", "version": "0" } } });
-    input.write_all(format!("{hello}\n").as_bytes()).await.unwrap();
-    fake::line(&mut output).await;
-    input.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n").await.unwrap();
-    for (id, arguments) in
-        [(1, json!({ "messages": "x", "files": ["a.txt"] })), (2, json!({ "messages": "beside" }))]
-    {
-        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call",
-            "params": { "name": "proxy_completion", "arguments": arguments } });
-        input.write_all(format!("{call}\n").as_bytes()).await.unwrap();
-    }
-    let mut answers = std::collections::BTreeMap::new();
-    while answers.len() < 2 {
-        let message: Value = serde_json::from_str(&fake::line(&mut output).await).unwrap();
-        if message.get("method").is_none() {
-            answers.insert(message["id"].as_u64(), message["result"]["structuredContent"].clone());
-        }
-    }
-    assert_eq!(answers[&Some(2)]["text"], "beside");
-    let error = answers[&Some(1)]["error"]["message"].as_str().unwrap();
-    assert!(error.contains("did not name its roots"), "{error}");
-}
-
-#[tokio::test]
 async fn a_conversation_that_has_grown_too_long_says_so() {
     let client = connect(Fake::new()).await;
     let result = call(&client, "proxy_completion", json!({ "messages": "x".repeat(5 << 20) })).await;
@@ -672,20 +536,4 @@ async fn turns_of_one_conversation_come_one_after_another_and_none_is_lost() {
     assert!(
         said.chunks(2).all(|pair| pair[0] == "user" && pair.get(1).is_none_or(|role| *role == "assistant"))
     );
-}
-
-#[tokio::test]
-async fn a_client_of_the_stateless_revision_calls_and_listens() {
-    let fake = Fake::new();
-    let client = fake::connect_stateless(fake.clone()).await;
-    let result = call(&client, "proxy_completion", json!({ "messages": "hello" })).await;
-    assert_eq!(structured(&result)["text"], "hello");
-    let filter = SubscriptionFilter::builder().resource_subscription("cproxy://status").build();
-    let mut subscription = client.listen(filter).await.unwrap();
-    // The watch begins after the acknowledgement.
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    fake.change(|status| status.requests += 1);
-    let told =
-        tokio::time::timeout(Duration::from_secs(5), subscription.next()).await.expect("in time").unwrap();
-    assert!(matches!(told, Some(ServerNotification::ResourceUpdatedNotification(_))), "{told:?}");
 }

@@ -85,6 +85,22 @@ impl Daemon {
         models
     }
 
+    /// What providers list as globs: any name that fits one can be asked for.
+    fn patterns(&self) -> Vec<mcp::ModelInfo> {
+        let published = self.directory.published.load();
+        let ready =
+            published.table.rows.iter().filter(|row| row.usable == crate::routing::table::Usable::Ready);
+        let listed = ready.flat_map(|row| row.models.iter().map(move |model| (model, &row.id)));
+        listed
+            .filter(|(model, _)| model.contains(['*', '?']))
+            .map(|(model, id)| mcp::ModelInfo {
+                id: model.clone(),
+                provider: id.to_string(),
+                via: "pattern".to_owned(),
+            })
+            .collect()
+    }
+
     async fn reload(&self) -> Result<Value, String> {
         let until = clock::now() + COMMAND_LIMIT;
         match ask_again(&self.directory.config, until, |reply| ConfigMessage::Reload(Some(reply))).await {
@@ -178,7 +194,9 @@ impl mcp::Daemon for Arc<Daemon> {
     }
 
     fn models(&self) -> Vec<mcp::ModelInfo> {
-        Daemon::models(self)
+        let mut models = Daemon::models(self);
+        models.extend(self.patterns());
+        models
     }
 
     fn explain(&self, request: &Request) -> Value {

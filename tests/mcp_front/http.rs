@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::fake::{self, Client, Fake, Windows, call, connect_http, http, serve_http};
+use crate::fake::{self, Fake};
+use crate::user::{self, Client, Windows, call, connect_http, http, serve_http};
 use cproxy::front::mcp::{Sessions, Upstream, bridge};
 use futures_util::future::BoxFuture;
 use rmcp::ServiceExt;
@@ -42,7 +43,7 @@ async fn a_session_over_http_lists_calls_reads_and_streams() {
     let result = call(&client, "proxy_completion", json!({ "messages": "x", "model": "steps" })).await;
     assert_eq!(result.is_error, Some(false));
     assert!(window.progress.lock().unwrap().len() > 2);
-    assert_eq!(fake::read(&client, "cproxy://status").await["state"], "serving");
+    assert_eq!(user::read(&client, "cproxy://status").await["state"], "serving");
 }
 
 #[tokio::test]
@@ -241,6 +242,16 @@ async fn over_http_every_protocol_version_is_spoken() {
     assert_eq!(post(served.port, &headers, list).await.status().as_u16(), 400);
 }
 
+#[tokio::test]
+async fn over_http_a_client_of_the_stateless_revision_lists_calls_and_reads() {
+    let served = serve_http(Fake::new(), sessions(), 0).await;
+    let client = user::connect_http_stateless(served.port).await;
+    assert_eq!(client.list_all_tools().await.unwrap().len(), 4);
+    let result = call(&client, "proxy_completion", json!({ "messages": "hello" })).await;
+    assert_eq!(result.structured_content.unwrap()["text"], "hello");
+    assert_eq!(user::read(&client, "cproxy://status").await["state"], "serving");
+}
+
 /// A client behind a bridge that goes wherever a daemon listens.
 async fn bridged(port: u16, window: Windows) -> Client {
     let (input, bridge_input) = tokio::io::duplex(1 << 16);
@@ -271,7 +282,7 @@ async fn through_the_bridge_all_is_as_it_is_without_it() {
     assert!(client.call_tool(CallToolRequestParams::new("proxy_dance")).await.is_err());
 
     let stalled = CallToolRequestParams::new("proxy_completion")
-        .with_arguments(fake::object(json!({ "messages": "x", "model": "stalled" })));
+        .with_arguments(user::object(json!({ "messages": "x", "model": "stalled" })));
     let handle = client
         .send_cancellable_request(
             ClientRequest::CallToolRequest(CallToolRequest::new(stalled)),

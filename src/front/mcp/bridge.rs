@@ -85,7 +85,7 @@ struct Bridge<D, L> {
     /// Counts connections.
     connection: u64,
     session: Session,
-    /// Pings since the daemon last answered one.
+    /// Pings since the daemon last sent anything.
     unanswered: u32,
     waiting: HashMap<RequestId, Waiting>,
     sends: FuturesUnordered<BoxFuture<'static, Sent>>,
@@ -227,6 +227,7 @@ where
     }
 
     async fn relay_down(&mut self, mut message: ServerJsonRpcMessage) {
+        self.unanswered = 0;
         let id = match &message {
             JsonRpcMessage::Response(response) => Some(&response.id),
             JsonRpcMessage::Error(error) => error.id.as_ref(),
@@ -234,10 +235,7 @@ where
         };
         if let Some(id) = id.cloned() {
             // Answers to messages of the bridge's own, and to what was answered before, end here.
-            let Some(waiting) = self.waiting.remove(&id) else {
-                self.unanswered = 0;
-                return;
-            };
+            let Some(waiting) = self.waiting.remove(&id) else { return };
             if let JsonRpcMessage::Error(JsonRpcError { error, .. }) = &message
                 && error.data.as_ref().is_some_and(|data| data.get(STREAM_LOST).is_some())
             {

@@ -181,8 +181,7 @@ pub(crate) fn model(shared: &Shared, model: Option<&str>, provider: Option<&str>
     let models = shared.daemon.models();
     let first = models
         .iter()
-        // Globs stand for names that the config does not list.
-        .filter(|model| !model.id.contains('*'))
+        .filter(|model| !model.is_pattern())
         .find(|model| provider.is_none_or(|provider| model.provider == provider));
     first.map(|model| model.id.clone()).ok_or_else(|| {
         let whom = provider.map(|provider| format!(" of provider \"{provider}\"")).unwrap_or_default();

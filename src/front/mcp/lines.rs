@@ -13,8 +13,8 @@ pub(crate) const MOST: usize = 32 << 20;
 const DEPTH: usize = 120;
 /// The method that stands for a message that was refused.
 pub(crate) const REFUSED: &str = "cproxy/refused";
-/// In how much of a message its id is looked for.
-const HEAD: usize = 4096;
+/// In how much of a message's beginning and of its end its id is looked for: clients write it first or last.
+const EDGE: usize = 4096;
 
 /// The same lines, with those that can't be served replaced. Must be called in a runtime; the task ends with
 /// either side.
@@ -31,6 +31,7 @@ pub(crate) fn checked(input: impl AsyncRead + Send + Unpin + 'static) -> DuplexS
 async fn copy(input: impl AsyncRead + Unpin, mut output: DuplexStream, most: usize) -> std::io::Result<()> {
     let mut input = BufReader::with_capacity(1 << 16, input);
     let mut line = Vec::new();
+    let mut end_of_long = Vec::new();
     let mut length = 0;
     loop {
         let available = input.fill_buf().await?;
@@ -45,9 +46,12 @@ async fn copy(input: impl AsyncRead + Unpin, mut output: DuplexStream, most: usi
         if length <= most {
             line.extend_from_slice(part);
         } else {
-            // Of a line that is refused only its beginning is of use.
-            line.extend_from_slice(part.get(..HEAD).unwrap_or(part));
-            line.truncate(HEAD);
+            // Of a line that is refused only its edges are of use.
+            let fresh = if end_of_long.is_empty() { line.as_slice() } else { &[] };
+            let joined = [&end_of_long, last(fresh, EDGE), last(part, EDGE)].concat();
+            end_of_long = last(&joined, EDGE).to_vec();
+            line.extend_from_slice(part.get(..EDGE).unwrap_or(part));
+            line.truncate(EDGE);
         }
         input.consume(take);
         if end.is_none() {
@@ -64,18 +68,25 @@ async fn copy(input: impl AsyncRead + Unpin, mut output: DuplexStream, most: usi
             None => output.write_all(&line).await?,
             Some(why) => {
                 tracing::warn!(why, "a message of the MCP client was refused");
-                output.write_all(stand_in(&line, &why).as_bytes()).await?;
+                let end = if end_of_long.is_empty() { last(&line, EDGE) } else { &end_of_long };
+                output.write_all(stand_in(&line, end, &why).as_bytes()).await?;
             }
         }
+        end_of_long.clear();
         line.clear();
         line.shrink_to(1 << 20);
         length = 0;
     }
 }
 
+/// At most the last `most` bytes.
+fn last(bytes: &[u8], most: usize) -> &[u8] {
+    bytes.get(bytes.len().saturating_sub(most)..).unwrap_or(bytes)
+}
+
 /// A message with the id of the refused one, which the server answers with an error.
-fn stand_in(head: &[u8], why: &str) -> String {
-    let mut message = match id(head.get(..HEAD).unwrap_or(head)) {
+fn stand_in(head: &[u8], end: &[u8], why: &str) -> String {
+    let mut message = match id_ahead(head.get(..EDGE).unwrap_or(head)).or_else(|| id_behind(end)) {
         Some(id) => json!({ "jsonrpc": "2.0", "id": id, "method": REFUSED, "params": { "why": why } }),
         // Answered as an invalid request without an id.
         None => json!({ "jsonrpc": "2.0", "refused": why }),
@@ -86,7 +97,7 @@ fn stand_in(head: &[u8], why: &str) -> String {
 }
 
 /// The id of a message, if it stands at its top level before anything nested.
-fn id(head: &[u8]) -> Option<serde_json::Value> {
+fn id_ahead(head: &[u8]) -> Option<serde_json::Value> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
@@ -96,10 +107,32 @@ fn id(head: &[u8]) -> Option<serde_json::Value> {
         let (key, after) = value(rest)?;
         let (found, after) = value(after.trim_start().strip_prefix(':')?)?;
         if key == "id" {
-            return (found.is_number() || found.is_string()).then_some(found);
+            return is_id(found);
         }
         rest = after.trim_start().strip_prefix(',')?;
     }
+}
+
+/// The id of a message, if it stands at its top level behind all that is nested: then only plain members and one
+/// closing brace follow it.
+fn id_behind(end: &[u8]) -> Option<serde_json::Value> {
+    const KEY: &str = "\"id\"";
+    // The first bytes may be the rest of a character.
+    let start = end.iter().position(|byte| byte & 0xc0 != 0x80)?;
+    let text = std::str::from_utf8(end.get(start..)?).ok()?;
+    let (found, mut rest) = value(text.get(text.rfind(KEY)? + KEY.len()..)?.trim_start().strip_prefix(':')?)?;
+    loop {
+        rest = rest.trim();
+        if rest == "}" {
+            return is_id(found);
+        }
+        let (_, after) = value(rest.strip_prefix(',')?)?;
+        (_, rest) = value(after.trim_start().strip_prefix(':')?)?;
+    }
+}
+
+fn is_id(found: serde_json::Value) -> Option<serde_json::Value> {
+    (found.is_number() || found.is_string()).then_some(found)
 }
 
 /// One scalar of JSON and what follows; `None` for anything nested or cut.
@@ -163,6 +196,27 @@ mod tests {
         let refusal: serde_json::Value = serde_json::from_str(first).unwrap();
         assert_eq!((refusal["id"].as_str(), refusal["method"].as_str()), (Some("x7"), Some(REFUSED)));
         assert_eq!(second, "{}\n");
+    }
+
+    #[tokio::test]
+    async fn an_id_at_the_end_of_a_line_too_long_is_found_too() {
+        for (end, id) in [
+            ("}},\"jsonrpc\":\"2.0\",\"id\":7}", Some(serde_json::json!(7))),
+            ("}} , \"id\" : \"x\" , \"jsonrpc\" : \"2.0\" }", Some(serde_json::json!("x"))),
+            // Within the parameters it is another one's.
+            (",\"id\":7}}}", None),
+            ("\\\",\\\"id\\\":7}\"}}}", None),
+        ] {
+            for filler in [1_000, 100_000] {
+                let long =
+                    format!("{{\"method\":\"m\",\"params\":{{\"a\":{{\"t\":\"{}\"", "ü".repeat(filler));
+                let output = through(format!("{long}{end}\n{{}}\n").into(), 500).await;
+                let (first, second) = output.split_once('\n').unwrap();
+                let refusal: serde_json::Value = serde_json::from_str(first).unwrap();
+                assert_eq!(refusal.get("id"), id.as_ref(), "{end}");
+                assert_eq!(second, "{}\n");
+            }
+        }
     }
 
     #[tokio::test]

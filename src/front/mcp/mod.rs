@@ -37,6 +37,7 @@ mod prompts;
 mod resources;
 mod server;
 mod sessions;
+mod state;
 mod tools;
 mod transport;
 mod watch_status;
@@ -62,7 +63,7 @@ pub trait Daemon: Send + Sync + 'static {
     /// Counts changes of the status and of the config. When the sender is gone it is asked for again.
     fn status_changes(&self) -> watch::Receiver<u64>;
 
-    /// The models that can be asked for: those that providers list, and aliases.
+    /// The models that can be asked for: aliases, those that providers list, and the globs that they list.
     fn models(&self) -> Vec<ModelInfo>;
 
     /// The plan for a request, without running it.
@@ -99,12 +100,19 @@ pub trait Daemon: Send + Sync + 'static {
 /// One model that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ModelInfo {
-    /// The name to ask for.
+    /// The name to ask for, or a glob that such names fit.
     pub id: String,
     /// The provider that serves it first.
     pub provider: String,
-    /// How it comes to be there: `listed`, or the alias's targets.
+    /// How it comes to be there: `listed`, `pattern`, or the alias's targets.
     pub via: String,
+}
+
+impl ModelInfo {
+    /// Whether it is a glob, which is no name to ask for.
+    pub fn is_pattern(&self) -> bool {
+        self.id.contains(['*', '?'])
+    }
 }
 
 /// What the config says to this front.

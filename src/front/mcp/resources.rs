@@ -73,7 +73,10 @@ pub(crate) async fn read(shared: &Shared, uri: &str) -> Option<Value> {
             "providers": daemon.status().providers.iter().map(short).collect::<Vec<_>>(),
             "more": "cproxy://providers/{name}",
         }),
-        "models" => models(&daemon.models(), number("from", 0)?),
+        "models" => {
+            let default = super::completion::model(shared, None, None).ok();
+            models(daemon.models(), default, number("from", 0)?)
+        }
         "usage" => daemon.usage().await,
         "config" => daemon.config_redacted(),
         "requests/recent" => recent(daemon.recent_requests(), number("limit", RECENT)?),
@@ -116,13 +119,22 @@ fn status(status: &Status) -> Value {
     value
 }
 
-/// Models from a place in the list on.
-fn models(all: &[ModelInfo], from: usize) -> Value {
-    let shown = all.get(from..).unwrap_or_default();
+/// Models from a place in the list on, and the patterns that other names may fit.
+fn models(all: Vec<ModelInfo>, default: Option<String>, from: usize) -> Value {
+    let (patterns, named): (Vec<ModelInfo>, Vec<ModelInfo>) =
+        all.into_iter().partition(ModelInfo::is_pattern);
+    let shown = named.get(from..).unwrap_or_default();
     let next = (shown.len() > MODELS).then(|| format!("cproxy://models?from={}", from + MODELS));
     let shown = shown.get(..MODELS).unwrap_or(shown);
-    let mut value = json!({ "models": shown, "total": all.len() });
-    if let (Some(next), Value::Object(fields)) = (next, &mut value) {
+    let mut value = json!({ "default": default, "models": shown, "total": named.len() });
+    let Value::Object(fields) = &mut value else { return value };
+    if !patterns.is_empty() {
+        let patterns =
+            patterns.iter().map(|model| json!({ "pattern": model.id, "provider": model.provider }));
+        fields.insert("patterns".to_owned(), patterns.collect());
+        fields.insert("note".to_owned(), "any model whose name fits a pattern can be asked for, too".into());
+    }
+    if let Some(next) = next {
         fields.insert("more".to_owned(), next.into());
     }
     value
@@ -229,12 +241,16 @@ mod tests {
         let all: Vec<ModelInfo> = (0..MODELS + 7)
             .map(|n| ModelInfo { id: format!("m{n}"), provider: "p".into(), via: "listed".into() })
             .collect();
-        let first = models(&all, 0);
+        let first = models(all.clone(), None, 0);
         assert_eq!(first["models"].as_array().unwrap().len(), MODELS);
         assert_eq!(first["more"], format!("cproxy://models?from={MODELS}"));
-        let rest = models(&all, MODELS);
+        let rest = models(all.clone(), None, MODELS);
         assert_eq!((rest["models"].as_array().unwrap().len(), rest.get("more")), (7, None));
-        assert_eq!(models(&all, usize::MAX)["models"], json!([]));
+        assert_eq!(models(all.clone(), None, usize::MAX)["models"], json!([]));
+        let any = ModelInfo { id: "gpt-*".into(), provider: "p".into(), via: "pattern".into() };
+        let patterns = models(vec![any, all[0].clone()], Some("m0".into()), 0);
+        assert_eq!(patterns["patterns"], json!([{ "pattern": "gpt-*", "provider": "p" }]));
+        assert_eq!((&patterns["total"], &patterns["default"]), (&json!(1), &json!("m0")));
 
         let requests = json!({ "requests": (0..12).collect::<Vec<_>>() });
         let shown = recent(requests.clone(), RECENT);

@@ -10,14 +10,14 @@ use std::time::Duration;
 )]
 use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
-use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, ServiceError};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::completion::Call;
 use super::guard::{Ended, guarded};
-use super::news::is_told;
 use super::outcome::Trouble;
+use super::state::{SUBSCRIPTIONS, State, URI_BYTES};
 use super::watch_status::{Watcher, locked, print};
 use super::{Daemon, SERVER_NAME, Sessions, Shared, compare, completion, manage, prompts, resources, tools};
 
@@ -25,12 +25,20 @@ use super::{Daemon, SERVER_NAME, Sessions, Shared, compare, completion, manage, 
 const QUICK: Duration = Duration::from_secs(30);
 /// How long a watcher that panicked waits before it goes on.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
-/// Most subscriptions of one session.
-const SUBSCRIPTIONS: usize = 256;
 /// Most sessions at once over HTTP.
 const SESSIONS: usize = 2048;
-/// Longest address of a subscription.
-const URI_BYTES: usize = 2048;
+
+/// The methods that take parameters.
+const METHODS: [&str; 8] = [
+    "initialize",
+    "tools/call",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "prompts/get",
+    "completion/complete",
+    "logging/setLevel",
+];
 
 const INSTRUCTIONS: &str = "This proxy reaches other AI models. Use proxy_completion to ask one (a second opinion, \
     another model's strengths), proxy_compare to ask several at once. cproxy://models lists what can be asked, \
@@ -46,34 +54,6 @@ pub struct Server {
     ended: CancellationToken,
     /// Counts sessions.
     _alive: Arc<()>,
-}
-
-/// What a session knows.
-#[allow(deprecated, reason = "the clients of today are told of logs this way")]
-struct State {
-    /// Subscribed addresses, each with a print of what it last read.
-    subscribed: Mutex<BTreeMap<String, u64>>,
-    /// From which level on the client wants log messages.
-    level: Mutex<LoggingLevel>,
-}
-
-// === impl State ===
-
-#[allow(deprecated, reason = "the clients of today are told of logs this way")]
-impl State {
-    /// Tells the client, if it wants to hear of this level.
-    async fn log(
-        &self,
-        peer: &Peer<RoleServer>,
-        level: LoggingLevel,
-        data: Value,
-    ) -> Result<(), ServiceError> {
-        if !is_told(*locked(&self.level), level) {
-            return Ok(());
-        }
-        let message = LoggingMessageNotificationParam::new(level, data).with_logger(SERVER_NAME);
-        peer.notify_logging_message(message).await
-    }
 }
 
 // === impl Server ===
@@ -97,7 +77,7 @@ impl Server {
         Server {
             _alive: sessions.alive.clone(),
             shared: Shared { daemon, sessions },
-            state: Arc::new(State { subscribed: Mutex::default(), level: Mutex::new(LoggingLevel::Warning) }),
+            state: Arc::default(),
             _ended: ended.clone().drop_guard(),
             ended,
         }
@@ -171,7 +151,10 @@ impl Server {
                 .map(|provider| provider.name)
                 .collect::<Vec<_>>()
         };
-        let models = || self.shared.daemon.models().into_iter().map(|model| model.id).collect::<Vec<_>>();
+        let models = || {
+            let all = self.shared.daemon.models().into_iter();
+            all.filter(|model| !model.is_pattern()).map(|model| model.id).collect::<Vec<_>>()
+        };
         match reference {
             Reference::Prompt(_) if argument.name == "provider" => {
                 prompts::complete("provider", &argument.value, &providers())
@@ -191,28 +174,6 @@ fn one_page(request: &Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
         None => Ok(()),
         Some(_) => {
             Err(ErrorData::invalid_params("unknown cursor: this server's lists have one page each", None))
-        }
-    }
-}
-
-/// Sends what changed to the client of a session.
-async fn watch(shared: Shared, state: Arc<State>, peer: Peer<RoleServer>) {
-    let mut watcher = Watcher::new(shared);
-    loop {
-        let changes = watcher.next(&state.subscribed).await;
-        let mut sent = Ok(());
-        for uri in changes.updated {
-            sent = sent.and(peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await);
-        }
-        if changes.lists {
-            sent = sent.and(peer.notify_resource_list_changed().await);
-            sent = sent.and(peer.notify_tool_list_changed().await);
-        }
-        for news in changes.news {
-            sent = sent.and(state.log(&peer, news.level, news.text.into()).await);
-        }
-        if sent.is_err() {
-            return;
         }
     }
 }
@@ -241,8 +202,7 @@ impl ServerHandler for Server {
         let (shared, state, ended) = (self.shared.clone(), self.state.clone(), self.ended.clone());
         tokio::spawn(async move {
             while let Err(Ended::Panicked) =
-                guarded(&ended, Duration::MAX, watch(shared.clone(), state.clone(), context.peer.clone()))
-                    .await
+                guarded(&ended, Duration::MAX, state.watch(shared.clone(), &context.peer)).await
             {
                 tokio::time::sleep(AFTER_PANIC).await;
             }
@@ -331,22 +291,8 @@ impl ServerHandler for Server {
     ) -> Result<(), ErrorData> {
         self.quick(&context, async {
             // What is not there yet may come with the next config, such as a provider.
-            if request.uri.len() > URI_BYTES {
-                return Err(ErrorData::invalid_params(
-                    format!("the uri is longer than {URI_BYTES} bytes"),
-                    None,
-                ));
-            }
             let print = print(&self.shared, &request.uri).await;
-            let mut subscribed = locked(&self.state.subscribed);
-            if subscribed.len() >= SUBSCRIPTIONS {
-                return Err(ErrorData::invalid_request(
-                    format!("a session may have {SUBSCRIPTIONS} subscriptions; unsubscribe from some first"),
-                    None,
-                ));
-            }
-            subscribed.insert(request.uri.clone(), print);
-            Ok(())
+            self.state.subscribe(request.uri, print)
         })
         .await
     }
@@ -356,7 +302,7 @@ impl ServerHandler for Server {
         request: UnsubscribeRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        locked(&self.state.subscribed).remove(&request.uri);
+        self.state.unsubscribe(&request.uri);
         Ok(())
     }
 
@@ -397,7 +343,7 @@ impl ServerHandler for Server {
         request: SetLevelRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        *locked(&self.state.level) = request.level;
+        self.state.set_level(request.level);
         Ok(())
     }
 
@@ -413,9 +359,12 @@ impl ServerHandler for Server {
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        Ok(prompts::get(&request.name, request.arguments)?.into())
+        self.quick(&context, async {
+            Ok(prompts::get(&request.name, request.arguments, &self.shared.daemon.models())?.into())
+        })
+        .await
     }
 
     async fn complete(
@@ -446,6 +395,11 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_request(why, None));
         }
         let method: String = request.method.chars().take(60).collect();
+        // What is known by its name comes here when its parameters can't be read.
+        if METHODS.contains(&&*request.method) {
+            let why = format!("the parameters of \"{method}\" are missing or not of the right shape");
+            return Err(ErrorData::invalid_params(why, None));
+        }
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("unknown method \"{method}\""), None))
     }
 }
