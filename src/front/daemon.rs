@@ -168,7 +168,7 @@ impl Daemon {
                         .map(|cleared| json!({ "disarmed": cleared }));
                 }
                 let rule = serde_json::from_value(rule).map_err(|error| format!("no fault rule: {error}"))?;
-                let fired = || self.directory.faults.as_ref().map_or(0, |faults| faults.fired());
+                let fired = || self.directory.injector.as_ref().map_or(0, |injector| injector.fired());
                 let before = fired();
                 let armed = faults::arm(&self.directory, vec![rule]).await?;
                 // A plain `kill` is carried out at once and leaves nothing armed.
