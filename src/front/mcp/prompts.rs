@@ -52,7 +52,7 @@ pub(crate) fn get(
                 None => "with a strong model of another vendor from the resource cproxy://models".to_owned(),
             };
             format!(
-                "Call the tool proxy_completion {whom} and ask it {} \
+                "Call the tool proxy_completion {whom} and ask it {}\
                  Then say where it agrees with you, where not, and who is right in your judgement.",
                 asked(question)
             )
@@ -64,7 +64,7 @@ pub(crate) fn get(
                 None => "with three strong models of different vendors from cproxy://models".to_owned(),
             };
             format!(
-                "Call the tool proxy_compare {whom} and ask them {} \
+                "Call the tool proxy_compare {whom} and ask them {}\
                  Then say on what they agree, on what not, and what follows in your judgement. \
                  Name those that failed.",
                 asked(question)
@@ -98,7 +98,7 @@ fn asked(question: Option<String>) -> String {
             "this question:\n\n{question}\n\n(If the words after the slash command are shown beside this, they hold \
              the question in full; it may have been cut here.)\n\n"
         ),
-        None => "about the matter we are working on; put all that is needed to judge it into the question."
+        None => "about the matter we are working on; put all that is needed to judge it into the question. "
             .to_owned(),
     }
 }
