@@ -318,6 +318,19 @@ fn a_service_is_shown_written_and_removed_without_a_trace() {
         said(&output)
     };
     assert!(run(&["service", "install", "--print"]).contains("[Service]"));
+    let launchd = run(&["service", "install", "--print", "--manager", "launchd", "--config", "a&b.toml"]);
+    for part in [
+        "/Library/LaunchAgents/cproxy.daemon.plist",
+        "launchctl bootstrap gui/",
+        "<key>ProgramArguments</key>",
+        "<string>serve</string>",
+        "/a&amp;b.toml</string>",
+        "<key>StandardErrorPath</key>",
+    ] {
+        assert!(launchd.contains(part), "{part} is not in:\n{launchd}");
+    }
+    let unasked = user.run(&["service", "install", "--yes", "--manager", "launchd"]);
+    assert!(unasked.status.code() == Some(2) && said(&unasked).contains("--print"), "{}", said(&unasked));
     assert_eq!(user.files(), before);
     let text = run(&["service", "install", "--yes", "--config", "my config.toml"]);
     assert!(text.contains("\"serve\" \"--config\" ") && text.contains("my config.toml\""), "{text}");

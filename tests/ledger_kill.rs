@@ -1,9 +1,15 @@
 //! `kill -9` in the middle of load: the ledger opens each time, and holds every request that was answered more than
-//! a second before. The child is this test's own binary, run again with a variable that makes it write.
+//! a second before. Once with a child that writes as fast as it can (this test's own binary, run again with a variable),
+//! once with the daemon itself, asked by several callers over HTTP.
 //!
 //! `CPROXY_TEST_KILLS=100 cargo test --test ledger_kill` for the long form.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::print_stdout)]
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "support/ask.rs"]
+mod http;
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -57,6 +63,7 @@ fn record(id: &str) -> Record {
         model: "m".into(),
         ended: Ended::Ok,
         usage: Some(Usage { input: 3, output: 4, ..Usage::default() }),
+        at: Duration::ZERO,
         took: Duration::from_millis(1),
     };
     Record {
@@ -105,11 +112,70 @@ fn write_until_killed(path: &str) {
 }
 
 fn in_the_ledger(path: &Path) -> HashSet<String> {
+    ids_in(path, "SELECT r.id FROM requests r JOIN attempts a ON a.request = r.key WHERE a.input = 3")
+}
+
+fn ids_in(path: &Path, sql: &str) -> HashSet<String> {
     let connection = rusqlite::Connection::open(path).unwrap();
     let check: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    let sql = "SELECT r.id FROM requests r JOIN attempts a ON a.request = r.key WHERE a.input = 3";
     connection.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn kills(short: u64) -> u64 {
+    std::env::var("CPROXY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(short)
+}
+
+#[test]
+fn a_daemon_that_is_killed_under_load_has_kept_what_it_answered() {
+    let kills = kills(3);
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("ledger.sqlite3");
+    let config = format!("[ledger]\nfile = \"{}\"\n", path.display());
+    let body =
+        r#"{"model":"claude-haiku-4-5","max_tokens":20,"messages":[{"role":"user","content":"hello"}]}"#;
+    let mut checked = 0;
+    for kill in 0..kills {
+        let daemon = daemon::Daemon::start(&config);
+        let answered = std::sync::Mutex::new(Vec::new());
+        let killed = std::sync::OnceLock::new();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let host = daemon.url.trim_start_matches("http://").to_owned();
+                    while killed.get().is_none() {
+                        let headers = [("host", host.clone())];
+                        // Refused or cut by the kill: no answer, and nothing that would have to be kept.
+                        let asked = std::panic::catch_unwind(|| {
+                            http::ask(&daemon.url, "POST", "/v1/messages", &headers, body)
+                        });
+                        let Ok(got) = asked else { break };
+                        let id = got
+                            .head
+                            .split_once("request-id: ")
+                            .and_then(|(_, rest)| rest.split_whitespace().next());
+                        if let (200, Some(id)) = (got.status, id) {
+                            answered
+                                .lock()
+                                .unwrap()
+                                .push((Instant::now(), id.to_uppercase().replace("REQ_", "req_")));
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1700 + kill * 97 % 500));
+            daemon.kill();
+            killed.set(Instant::now()).unwrap();
+        });
+        let killed = *killed.get().unwrap();
+        let there = ids_in(&path, "SELECT id FROM requests");
+        for (at, id) in answered.into_inner().unwrap().iter().filter(|(at, _)| *at + LOST_AT_MOST < killed) {
+            checked += 1;
+            assert!(there.contains(id), "{id}, answered {:?} before the kill, is lost", killed - *at);
+        }
+    }
+    assert!(checked > kills * 3, "only {checked} requests were old enough to be asked for");
+    println!("{kills} kills of a daemon, {checked} requests asked for");
 }
 
 #[test]
@@ -117,8 +183,7 @@ fn a_kill_loses_less_than_the_last_second() {
     if let Ok(path) = std::env::var(CHILD) {
         return write_until_killed(&path);
     }
-    let kills: u64 =
-        std::env::var("CPROXY_TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4);
+    let kills = kills(4);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.sqlite3");
     let mut checked = 0;

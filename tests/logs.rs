@@ -10,7 +10,8 @@ use cproxy::config::{Config, LogFormat, Logging, ProviderKind};
 use cproxy::dialect::{FaultKind, Usage};
 use cproxy::ledger::{Attempt, Ended, Outcome, Record};
 use cproxy::runtime::current;
-use cproxy::telemetry::{bodies, logs, panics};
+use cproxy::telemetry::bodies::{self, What};
+use cproxy::telemetry::{logs, panics};
 use serde_json::{Value, json};
 
 const CANARY: &str = "sk-ant-api03-c4n4ryQ7wE9rT2yU5iO8pA1sD3fG6hJ";
@@ -23,6 +24,7 @@ fn attempt(provider: &str, ended: Ended, usage: Option<Usage>) -> Attempt {
         model: "claude-opus-4-1".into(),
         ended,
         usage,
+        at: Duration::ZERO,
         took: Duration::ZERO,
     }
 }
@@ -84,15 +86,16 @@ fn the_log_tells_the_story_and_no_secret() {
     assert!(panicked.is_err() && panics::count() == 1);
     let _ = std::panic::catch_unwind(|| panic!("outside"));
 
-    assert!(bodies::wanted());
-    bodies::log("req_1", "answer", format!("{{\"text\":\"hello\",\"api_key\":\"{CANARY}\"}}").as_bytes());
-    let mut tap = bodies::Tap::new(&"req_2".into(), "answer").unwrap();
+    assert!(bodies::wanted(What::Answer) && !bodies::wanted(What::Request));
+    bodies::log("req_1", What::Request, b"nobody asked for this");
+    bodies::log("req_1", What::Answer, format!("{{\"text\":\"hello\",\"api_key\":\"{CANARY}\"}}").as_bytes());
+    let mut tap = bodies::Tap::new(&"req_2".into(), What::Answer).unwrap();
     tap.push(&CANARY.as_bytes()[..20]);
     tap.push(&CANARY.as_bytes()[20..]);
     tap.push(&vec![b'x'; 100_000]);
     drop(tap);
     logs::reconfigure(&Logging { responses: false, requests: false, ..logging.clone() }).unwrap();
-    assert!(!bodies::wanted() && bodies::Tap::new(&"req_3".into(), "answer").is_none());
+    assert!(!bodies::wanted(What::Answer) && bodies::Tap::new(&"req_3".into(), What::Answer).is_none());
     cell.record(record());
     cell.fold(); // lines of requests are off now
     assert_eq!(logs::warnings(), Vec::<String>::new());

@@ -88,6 +88,7 @@ fn a_hostile_name_is_shown_as_text_in_a_real_browser() {
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
+            "--disable-quic",
             "--no-first-run",
             "--disable-background-networking",
         ])

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::disallowed_methods, reason = "real processes, real time")]
 
+#[path = "support/collector.rs"]
+mod collector;
 #[path = "support/daemon.rs"]
 mod daemon;
 #[path = "support/ask.rs"]
@@ -152,13 +154,46 @@ fn a_token_that_others_can_read_is_none() {
     assert!(!said.contains("0123456789abcdef"), "{said}");
 }
 
-/// At the most talkative level, after requests that went well and requests that failed.
+/// What MCP clients are shown: every resource, and what each tool answers that tells of the daemon.
+fn over_mcp(daemon: &Daemon, prompt: &str) -> Vec<String> {
+    use rmcp::ServiceExt;
+    use rmcp::model::{CallToolRequestParams, ReadResourceRequestParams};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Set already: to the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    runtime.block_on(async {
+        let client = rmcp::transport::StreamableHttpClientTransport::from_uri(format!("{}/mcp", daemon.url));
+        let client = ().serve(client).await.unwrap();
+        let mut shown = Vec::new();
+        for resource in client.list_all_resources().await.unwrap() {
+            let read = client.read_resource(ReadResourceRequestParams::new(resource.uri.clone())).await;
+            shown.push(format!("{read:?}"));
+        }
+        let get = serde_json::json!({ "action": "get" });
+        let config =
+            CallToolRequestParams::new("proxy_config").with_arguments(get.as_object().unwrap().clone());
+        shown.push(format!("{:?}", client.call_tool(config).await.unwrap()));
+        for model in ["claude-haiku-4-5", "broken/x"] {
+            let asked = serde_json::json!({ "model": model, "messages": "hello", "system": prompt });
+            let arguments = asked.as_object().unwrap().clone();
+            let asked = CallToolRequestParams::new("proxy_completion").with_arguments(arguments);
+            shown.push(format!("{:?}", client.call_tool(asked).await));
+        }
+        assert!(shown.len() > 7, "{shown:?}");
+        shown
+    })
+}
+
+/// At the most talkative level, with a collector and a panic, after requests that went well and requests that failed.
 #[test]
 fn a_key_and_a_prompt_show_nowhere_but_at_their_provider() {
     const PROMPT: &str = "canary-of-a-prompt-5d1c";
-    let upstream = Upstream::start("");
+    let upstream = Upstream::with_key("");
+    let (collected, exports) = collector::collector("200 OK");
+    let level = "trace,ractor=trace,hyper=trace,hyper_util=trace,reqwest=trace,rustls=trace,rmcp=trace,h2=trace,tower=trace";
     let daemon = Daemon::start(&format!(
-        "{}[logging]\nlevel = \"trace\"\nfile = \"log\"\n[ledger]\nenabled = true\nfile = \"ledger.db\"\n\
+        "{}[faults]\nenabled = true\n[otlp]\nenabled = true\nendpoint = \"{collected}\"\ninterval = \"100ms\"\n\
+         [logging]\nlevel = \"{level}\"\nfile = \"log\"\n[ledger]\nenabled = true\nfile = \"ledger.db\"\n\
          [providers.broken]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key_env = \"{}\"\n\
          models = [\"broken\"]\n",
         upstream.provider("openai"),
@@ -181,6 +216,11 @@ fn a_key_and_a_prompt_show_nowhere_but_at_their_provider() {
             answers.push(got.body);
         }
     }
+    let panic = r#"{"fault":"panic","target":"providers/simulated","times":1}"#;
+    let armed = ask(&daemon.url, "POST", "/faults", &headers, panic);
+    assert_eq!(armed.status, 200, "{}", armed.body);
+    answers.push(ask(&daemon.url, "POST", "/v1/messages", &headers, &body("claude-haiku-4-5", true)).body);
+    answers.extend(over_mcp(&daemon, PROMPT));
     let explained = ask(&daemon.url, "POST", "/explain", &headers, &body("claude-haiku-4-5", false));
     answers.push(explained.body);
     for path in ["/", "/status", "/requests", "/usage", "/metrics", "/health", "/v1/models"] {
@@ -198,7 +238,14 @@ fn a_key_and_a_prompt_show_nowhere_but_at_their_provider() {
     }
     assert!(files.iter().any(|(path, text)| path.ends_with("log") && text.len() > 1000), "the log is empty");
     assert!(files.iter().any(|(path, _)| path.to_string_lossy().contains("ledger.db")), "there is no ledger");
+    let log = files.iter().find(|(path, _)| path.ends_with("log")).unwrap();
+    assert!(String::from_utf8_lossy(&log.1).contains("a panic was contained"), "nothing panicked");
     let ended = daemon.stop();
+    let exported: Vec<_> = exports.try_iter().collect();
+    assert!(exported.iter().any(|export| export.0 == "/v1/traces"), "no trace was exported");
+    for collector::Export(path, head, body) in exported {
+        files.push((path.into(), [head.as_bytes(), &body[..]].concat()));
+    }
     files.push(("stdout".into(), ended.stdout.into_bytes()));
     files.push(("stderr".into(), ended.stderr.into_bytes()));
     files.extend(answers.into_iter().map(|answer| ("an answer".into(), answer.into_bytes())));

@@ -18,6 +18,7 @@ use notify::event::{EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::Directory;
+use super::otlp::OtlpMessage;
 use super::providers::ProvidersMessage;
 use crate::config::Loaded;
 use crate::runtime::supervisor::SupervisorMessage;
@@ -187,6 +188,7 @@ impl ConfigActor {
                 tracing::info!(generation, "took up a changed config");
                 // Lost if the supervisor is just away: its next incarnation reads the cell.
                 directory.providers.cast(SupervisorMessage::Tell(ProvidersMessage::Apply));
+                directory.otlp.cast(OtlpMessage::Configured);
                 Ok(generation)
             }
             Err(reason) => {

@@ -12,6 +12,7 @@ use super::faults::FaultsMessage;
 use super::http_front::HttpFrontMessage;
 use super::ledger::LedgerMessage;
 use super::mcp_front::McpFrontMessage;
+use super::otlp::OtlpMessage;
 use super::provider::ProviderMessage;
 use super::providers::{Connect, ProvidersMessage};
 use super::router::RouterMessage;
@@ -34,6 +35,8 @@ pub struct Directory {
     pub ledger: Arc<Slot<LedgerMessage>>,
     /// The faults actor.
     pub faults: Arc<Slot<FaultsMessage>>,
+    /// The exporter of metrics and traces.
+    pub otlp: Arc<Slot<OtlpMessage>>,
     /// The supervisor of the providers.
     pub providers: Arc<Slot<SupervisorMessage<ProvidersMessage>>>,
     /// The router.
@@ -108,6 +111,7 @@ impl Directory {
             config: Slot::new("root/config"),
             ledger: Slot::new("root/ledger"),
             faults: Slot::new("root/faults"),
+            otlp: Slot::new("root/otlp"),
             providers: Slot::new("root/providers"),
             router: Slot::new("root/router"),
             http: Slot::new("root/http"),
@@ -145,6 +149,7 @@ impl Directory {
         if self.injector.is_some() {
             places.push(self.faults.clone());
         }
+        places.push(self.otlp.clone());
         places.push(self.providers.clone());
         places.extend(self.entries.load().values().map(|entry| entry.slot.clone() as Arc<dyn Place>));
         places.push(self.router.clone());

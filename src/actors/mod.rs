@@ -9,6 +9,8 @@ pub mod faults;
 pub mod http_front;
 pub mod ledger;
 pub mod mcp_front;
+pub mod measures;
+pub mod otlp;
 pub mod provider;
 pub mod providers;
 pub mod router;

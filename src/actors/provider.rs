@@ -38,11 +38,17 @@ pub struct Seat {
     pub directory: Arc<Directory>,
 }
 
+/// One who waits for a place, and the request for which that is.
+struct Waiting {
+    reply: Reply<Result<Lease, Refusal>>,
+    span: tracing::Span,
+}
+
 /// One incarnation.
 pub struct Provider {
     seat: Seat,
     /// Whom to answer when the waiting is over.
-    waiting: HashMap<Ticket, Reply<Result<Lease, Refusal>>>,
+    waiting: HashMap<Ticket, Waiting>,
     /// The moment for which a timer is set.
     alarm: Option<Instant>,
     failed_checks: u32,
@@ -117,12 +123,14 @@ impl Provider {
             return; // the asker has left
         }
         self.forget_the_gone();
+        let setup = self.seat.cell.setup();
+        let provider = setup.id.as_str();
         match self.seat.cell.admit(ask, now, self.draw()) {
-            // Undelivered, the lease returns by its drop.
-            Admitted::Now(lease) => drop(reply.send(Ok(lease))),
-            Admitted::Not(refusal) => drop(reply.send(Err(refusal))),
+            Admitted::Now(lease) => answer(reply, Ok(lease), provider),
+            Admitted::Not(refusal) => answer(reply, Err(refusal), provider),
             Admitted::Waits(ticket) => {
-                self.waiting.insert(ticket, reply);
+                tracing::debug!(provider, "waits for a place");
+                self.waiting.insert(ticket, Waiting { reply, span: tracing::Span::current() });
                 self.wake(now, me);
             }
         }
@@ -131,10 +139,11 @@ impl Provider {
     /// Answers those whose waiting is over, and sets the timer for the next.
     fn wake(&mut self, now: Instant, me: &mut Me<ProviderMessage>) {
         self.forget_the_gone();
+        let setup = self.seat.cell.setup();
         let (woken, next) = self.seat.cell.wake(now, self.draw());
         for (ticket, verdict) in woken {
-            if let Some(reply) = self.waiting.remove(&ticket) {
-                let _ = reply.send(verdict); // undelivered, the lease returns by its drop
+            if let Some(Waiting { reply, span }) = self.waiting.remove(&ticket) {
+                span.in_scope(|| answer(reply, verdict, setup.id.as_str()));
             }
         }
         if let Some(at) = next
@@ -148,8 +157,8 @@ impl Provider {
     /// Those whose asker has left make room.
     fn forget_the_gone(&mut self) {
         let cell = &self.seat.cell;
-        self.waiting.retain(|ticket, reply| {
-            let stays = !reply.is_closed();
+        self.waiting.retain(|ticket, waiting| {
+            let stays = !waiting.reply.is_closed();
             if !stays {
                 cell.leave(*ticket);
             }
@@ -187,4 +196,16 @@ impl Provider {
     fn draw(&self) -> u64 {
         self.seat.directory.random.draw()
     }
+}
+
+/// Answers an asker. Undelivered, the lease returns by its drop.
+fn answer(reply: Reply<Result<Lease, Refusal>>, verdict: Result<Lease, Refusal>, provider: &str) {
+    match &verdict {
+        Ok(lease) => {
+            let key = lease.key().map(|key| &**key.name());
+            tracing::debug!(provider, key, "admitted");
+        }
+        Err(refusal) => tracing::debug!(provider, %refusal, "not admitted"),
+    }
+    let _ = reply.send(verdict);
 }

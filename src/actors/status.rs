@@ -194,6 +194,7 @@ impl Status {
             );
         }
         warnings.extend(directory.ledger_cell.warnings());
+        warnings.extend(directory.ledger_cell.outbox().warnings());
         warnings.extend(logs::warnings());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

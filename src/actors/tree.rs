@@ -12,6 +12,7 @@ use super::faults::Faults;
 use super::http_front::{self, HttpFront, HttpFrontMessage};
 use super::ledger::{Ledger, LedgerMessage};
 use super::mcp_front::{self, McpFront};
+use super::otlp::{Exporter, OtlpMessage};
 use super::providers::Providers;
 use super::router::Router;
 use super::simulator::Embedded;
@@ -118,6 +119,9 @@ impl Tree {
         if ask_again(&self.directory.ledger, clock::now() + step, LedgerMessage::Flush).await.is_err() {
             tracing::warn!("the ledger was not written in time; the last requests may be missing in it");
         }
+        if ask_again(&self.directory.otlp, clock::now() + step, OtlpMessage::Flush).await.is_err() {
+            tracing::warn!("the last metrics and traces were not exported in time");
+        }
         let stopped = ask(&self.directory.root, clock::now() + step * 5, |reply| {
             SupervisorMessage::StopChildren(step, reply)
         });
@@ -149,6 +153,7 @@ impl Overseer for Root {
                 POLICY,
                 interrupt(),
             ),
+            ChildSpec::worker::<Exporter>("otlp", here.otlp.clone(), here.clone(), POLICY, interrupt()),
             ChildSpec::supervisor(
                 "providers",
                 here.providers.clone(),

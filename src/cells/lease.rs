@@ -53,6 +53,8 @@ pub struct Outcome {
 pub(super) struct Told {
     pub(super) lease: u64,
     pub(super) what: What,
+    /// The request's span, where it has one.
+    pub(super) span: tracing::Span,
 }
 
 /// What a lease tells.
@@ -112,7 +114,8 @@ impl Lease {
     /// The attempt has given its first output.
     pub fn begun(&self) {
         if self.grant.probing {
-            self.cell.tell(Told { lease: self.grant.lease, what: What::Begun }, true);
+            let span = tracing::Span::current();
+            self.cell.tell(Told { lease: self.grant.lease, what: What::Begun, span }, true);
         }
     }
 

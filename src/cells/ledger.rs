@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::Outbox;
 use crate::config::{Config, ProviderId, ProviderKind};
 use crate::ledger::budget::{Budgets, OverBudget, Reserved};
-use crate::ledger::report::{Query, Recent, Report, Spent};
+use crate::ledger::report::{Query, Recent, Report, Spent, dollars};
 use crate::ledger::store::{Store, StoreError, set_aside};
 use crate::ledger::{Priced, Record, sum};
 use crate::routing::price::{Price, Prices};
 use crate::runtime::clock;
-use crate::telemetry::metrics::{Metrics, Page};
+use crate::telemetry::metrics::{Kind, Metrics, Page};
 use crate::telemetry::requests;
 
 /// Most records that wait to be written, or to be folded; beyond it the oldest are lost, and counted. About 30 MB.
@@ -27,6 +28,9 @@ const MAX_WAITING: usize = 65_536;
 
 /// Requests that are shown as recent.
 const RECENT: usize = 200;
+
+/// How often old requests are looked for, in seconds.
+const TIDY_EVERY: u64 = 3600;
 
 /// Records in one transaction.
 const BATCH: usize = 4096;
@@ -46,6 +50,10 @@ pub struct LedgerCell {
     recalled: AtomicBool,
     began: std::time::SystemTime,
     lost: AtomicU64,
+    /// What waits to be exported.
+    outbox: Outbox,
+    /// When old requests were last made into sums, in seconds since 1970.
+    tidied: AtomicU64,
 }
 
 /// What folding fills.
@@ -61,6 +69,7 @@ struct Settings {
     prices: Prices,
     models: HashSet<(Box<str>, Box<str>)>,
     timings: bool,
+    keep: std::time::Duration,
 }
 
 /// What is wrong with the store.
@@ -102,6 +111,8 @@ impl LedgerCell {
             recalled: AtomicBool::new(false),
             began: clock::wall(),
             lost: AtomicU64::new(0),
+            outbox: Outbox::default(),
+            tidied: AtomicU64::new(0),
         };
         cell.configure(config);
         cell
@@ -147,7 +158,9 @@ impl LedgerCell {
         for record in fresh {
             let priced = Arc::new(record.price(&settings.prices));
             requests::line(&priced, settings.timings);
+            tracing::debug!(request = &*priced.record.id, cost_usd = priced.cost().map(dollars), "booked");
             book.metrics.add(&priced, |provider, model| settings.names(provider, model));
+            self.outbox.put(&priced);
             if book.recent.len() >= RECENT {
                 book.recent.pop_front();
             }
@@ -170,7 +183,10 @@ impl LedgerCell {
         let mut anew = false;
         loop {
             let batch: Vec<Arc<Priced>> = lock(&self.book).unwritten.iter().take(BATCH).cloned().collect();
-            let Some(last) = batch.last() else { return Ok(()) };
+            let Some(last) = batch.last() else {
+                self.tidy(&mut store);
+                return Ok(());
+            };
             let written = match &mut *store {
                 Some(open) => open.write(&batch),
                 closed => Store::open(path).and_then(|open| closed.insert(open).write(&batch)),
@@ -178,6 +194,9 @@ impl LedgerCell {
             match written {
                 Ok(()) => {
                     self.well();
+                    for priced in &batch {
+                        tracing::debug!(request = &*priced.record.id, "is in the ledger");
+                    }
                     let mut book = lock(&self.book);
                     // Those of the batch that are still there: others may have been pushed out meanwhile.
                     if let Some(at) = book.unwritten.iter().position(|waiting| Arc::ptr_eq(waiting, last)) {
@@ -194,6 +213,25 @@ impl LedgerCell {
                     return Err(self.ill(error.to_string()));
                 }
             }
+        }
+    }
+
+    /// Makes the requests that are older than `ledger.keep_days` into the sums of their days, now and then.
+    fn tidy(&self, store: &mut Option<Store>) {
+        let (Some(open), now) = (store, clock::unix()) else { return };
+        let last = self.tidied.load(Ordering::Relaxed);
+        // A clock that was set back must not keep it from its work.
+        if (last..last.saturating_add(TIDY_EVERY)).contains(&now) {
+            return;
+        }
+        self.tidied.store(now, Ordering::Relaxed);
+        let keep = self.settings.load().keep;
+        match clock::wall().checked_sub(keep).map_or(Ok(0), |before| open.sum_up_before(before)) {
+            Ok(0) => {}
+            Ok(days) => {
+                tracing::info!(days, "old requests in the ledger were made into the sums of their days")
+            }
+            Err(error) => tracing::warn!(%error, "the ledger could not be tidied"),
         }
     }
 
@@ -225,6 +263,11 @@ impl LedgerCell {
         }
     }
 
+    /// What waits to be exported.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// The requests that ended last, the newest first.
     pub fn recent(&self, most: usize) -> Vec<Recent> {
         self.fold();
@@ -236,8 +279,9 @@ impl LedgerCell {
     pub fn render(&self, page: &mut Page) {
         self.fold();
         lock(&self.book).metrics.render(page);
-        page.family("cproxy_ledger_lost_total", "counter", "Records that could be neither written nor kept.");
-        page.sample("cproxy_ledger_lost_total", &[], self.lost.load(Ordering::Relaxed));
+        let help = "Records that could be neither written nor kept.";
+        page.family("cproxy.ledger_lost", "{record}", Kind::Counter, help);
+        page.count(&[], self.lost.load(Ordering::Relaxed));
     }
 
     /// Usage and cost so far, what has ended a moment ago included. Blocks; for a blocking task.
@@ -270,6 +314,11 @@ impl LedgerCell {
             warnings.extend(lock(&self.budgets).warnings());
         }
         warnings
+    }
+
+    /// Whether the mark `warn` of a budget is passed that counts for this session and this agent.
+    pub fn is_past_a_mark(&self, session: Option<&str>, agent: Option<&str>) -> bool {
+        self.is_limited() && lock(&self.budgets).is_past_a_mark(session, agent, clock::unix())
     }
 
     /// Whether there is any budget.
@@ -358,7 +407,12 @@ impl Settings {
                 add(provider, model);
             }
         }
-        Settings { prices: Prices::of_config(config), models, timings: config.logging.performance }
+        Settings {
+            prices: Prices::of_config(config),
+            models,
+            timings: config.logging.performance,
+            keep: std::time::Duration::from_secs(86_400 * u64::from(config.ledger.keep_days)),
+        }
     }
 
     fn names(&self, provider: &str, model: &str) -> bool {
@@ -369,11 +423,6 @@ impl Settings {
 // === impl Reservation ===
 
 impl Reservation {
-    /// Whether a soft limit is passed.
-    pub fn soft(&self) -> bool {
-        self.reserved.as_ref().is_some_and(|reserved| reserved.soft)
-    }
-
     /// The request has ended, and cost this much; `None` if that is unknown: then it counts as estimated.
     pub fn settle(mut self, cost: Option<i64>) {
         self.give_back(cost);
@@ -381,7 +430,12 @@ impl Reservation {
 
     fn give_back(&mut self, cost: Option<i64>) {
         if let Some(reserved) = self.reserved.take() {
-            lock(&self.cell.budgets).settle(reserved, cost, clock::unix());
+            let passed = lock(&self.cell.budgets).settle(reserved, cost, clock::unix());
+            for scope in passed {
+                tracing::warn!(
+                    "the mark of the budget {scope} is passed: what costs less is asked first from now on"
+                );
+            }
         }
     }
 }

@@ -198,7 +198,7 @@ impl ProviderCell {
         }
         self.open.fetch_sub(1, Ordering::AcqRel);
         self.tell(
-            Told { lease, what: What::Ended(outcome) },
+            Told { lease, what: What::Ended(outcome), span: tracing::Span::current() },
             urgent || self.waiting.load(Ordering::Acquire) > 0,
         );
     }
@@ -220,7 +220,8 @@ impl ProviderCell {
         let setup = self.setup();
         let mut admission = self.admission();
         let mut averages = lock(&self.averages);
-        for Told { lease, what } in told {
+        for Told { lease, what, span } in told {
+            let _within = span.enter();
             let outcome = match what {
                 What::Ended(outcome) => outcome,
                 What::Begun => {
@@ -240,6 +241,7 @@ impl ProviderCell {
                 averages.latest.observe(first_output);
             }
             let tokens = outcome.usage.map(|usage| counted_tokens(setup.config.kind, &usage));
+            tracing::debug!(provider = %setup.id, ended = ?outcome.ended, tokens, "settled");
             let told = admission::Outcome { ended: outcome.ended, tokens, learned: outcome.learned };
             if let Some(settled) = admission.settle(lease, told, now, draw) {
                 if let Some(until) = settled.opened {

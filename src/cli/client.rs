@@ -52,8 +52,20 @@ impl DaemonArgs {
     /// The config that these arguments name.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let environment = Environment::of_process();
-        let source = Source::of_process(self.config.as_deref(), &environment);
+        let file = self.config.clone().or_else(|| self.of_the_running(&environment));
+        let source = Source::of_process(file.as_deref(), &environment);
         crate::config::load(&source, &environment, &Overrides { host: None, port: self.port })
+    }
+
+    /// Where nobody says which daemon is meant, it is the only one that runs, with the config that it was started with.
+    fn of_the_running(&self, environment: &Environment<'_>) -> Option<PathBuf> {
+        if self.port.is_some() || self.connect.is_some() || environment.get("CPROXY_CONFIG").is_some() {
+            return None;
+        }
+        match instance::of_this_user().as_slice() {
+            [only] => only.flags.config.clone(),
+            _ => None,
+        }
     }
 
     /// The daemon: the one that is named, else the one on the config's port, else the only one that runs.

@@ -140,6 +140,7 @@ fn by_config(
             .map(|(name, value)| (Arc::from(name.as_str()), Arc::from(value.as_str())))
             .collect(),
         head,
+        over_budget: false,
     };
     let table = crate::routing::Table::new(1, &loaded.config, |id| match loaded.keys.get(id) {
         Some(Keys::Missing(why)) => Usable::NoKey(why.clone()),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::serve::loader;
-use super::{ServeArgs, token};
-use crate::config::secret::Key;
+use http::Method;
+
+use super::client::{Client, DaemonArgs};
 use crate::faults::{RuleText, Shown};
 
 /// What `fault` takes.
@@ -99,60 +99,29 @@ pub async fn run(args: FaultArgs) -> ExitCode {
 }
 
 async fn talk(args: FaultArgs) -> Result<String, String> {
-    let serve = ServeArgs { config: args.config, ..ServeArgs::default() };
-    let server = loader(&serve)()?.config.server;
-    let token = token::of(&server)?;
-    let address = args.connect.map(|url| url.trim_end_matches('/').to_owned());
-    let address = address
-        .unwrap_or_else(|| format!("http://{}", std::net::SocketAddr::from((server.host, server.port))));
-    let ask = |method, body| ask(&address, token.as_ref(), method, body);
+    let daemon = DaemonArgs { config: args.config, port: None, connect: args.connect };
+    let client = daemon.find().await?;
     match args.what {
         What::Add(add) => {
             let rule = add.into_rule()?;
-            let told = ask(reqwest::Method::POST, Some(rule)).await?;
-            rules(&told)
+            let rule = serde_json::to_vec(&rule).map_err(|error| error.to_string())?;
+            rules(&ask(&client, Method::POST, rule).await?)
         }
-        What::List { json: true } => ask(reqwest::Method::GET, None).await.map(|told| format!("{told:#}\n")),
-        What::List { json: false } => ask(reqwest::Method::GET, None).await.and_then(|told| rules(&told)),
+        What::List { json: true } => {
+            ask(&client, Method::GET, Vec::new()).await.map(|told| format!("{told:#}\n"))
+        }
+        What::List { json: false } => rules(&ask(&client, Method::GET, Vec::new()).await?),
         What::Clear => {
-            ask(reqwest::Method::DELETE, None).await.map(|told| format!("cleared {}\n", told["cleared"]))
+            let told = ask(&client, Method::DELETE, Vec::new()).await?;
+            Ok(format!("cleared {}\n", told["cleared"]))
         }
     }
 }
 
 /// One request to `/faults`.
-async fn ask(
-    address: &str,
-    token: Option<&Key>,
-    method: reqwest::Method,
-    rule: Option<RuleText>,
-) -> Result<serde_json::Value, String> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build();
-    let client = client.map_err(|error| format!("no HTTP client: {error}"))?;
-    let mut request = client.request(method, format!("{address}/faults"));
-    if let Some(token) = token {
-        request = request.header("x-cproxy-token", token.expose());
-    }
-    if let Some(rule) = rule {
-        request = request.body(serde_json::to_vec(&rule).map_err(|error| error.to_string())?);
-    }
-    let answer = request.send().await.map_err(|error| {
-        format!("no daemon answers at {address} ({}); is cproxy running?", error.without_url())
-    })?;
-    let status = answer.status();
-    let body =
-        answer.bytes().await.map_err(|error| format!("the daemon broke off: {}", error.without_url()))?;
-    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-    match status.as_u16() {
-        200 => Ok(told),
-        404 => {
-            Err("fault injection is not enabled in the running daemon; set enabled = true under [faults] \
-                    and start it again"
-                .to_owned())
-        }
-        _ => Err(told["error"]["message"].as_str().unwrap_or("the daemon refused").to_owned()),
-    }
+async fn ask(client: &Client, method: Method, rule: Vec<u8>) -> Result<serde_json::Value, String> {
+    let told = client.send(method, "/faults", &[], rule.into()).await?;
+    serde_json::from_slice(&told).map_err(|error| format!("the daemon's answer can't be read: {error}"))
 }
 
 /// The rules in the daemon's answer, for people.

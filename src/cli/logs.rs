@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::{self, Environment, Logging, Overrides, Source};
+use super::client::DaemonArgs;
+use crate::config::Logging;
 use crate::telemetry::logs::rotated;
 
 /// How often a file is looked at for more.
@@ -34,9 +35,8 @@ pub struct LogsArgs {
 
 /// Prints the log.
 pub fn run(args: &LogsArgs) -> ExitCode {
-    let environment = Environment::of_process();
-    let source = Source::of_process(args.config.as_deref(), &environment);
-    let logging = match config::load(&source, &environment, &Overrides::default()) {
+    let daemon = DaemonArgs { config: args.config.clone(), ..DaemonArgs::default() };
+    let logging = match daemon.load() {
         Ok(loaded) => loaded.config.logging,
         Err(error) => {
             eprintln!("{error}");

@@ -24,9 +24,12 @@ pub enum ServiceCommand {
         /// Write it without asking
         #[arg(long, short)]
         yes: bool,
-        /// Only print what would be written
+        /// Only print what would be written, and where
         #[arg(long)]
         print: bool,
+        /// The service manager [default: that of this system]
+        #[arg(long, value_enum, requires = "print")]
+        manager: Option<Manager>,
     },
     /// Stop the service and remove its file
     Uninstall,
@@ -35,9 +38,11 @@ pub enum ServiceCommand {
 }
 
 /// The two kinds of manager.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manager {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Manager {
+    /// Linux.
     Systemd,
+    /// macOS.
     Launchd,
 }
 
@@ -53,8 +58,11 @@ pub fn run(what: ServiceCommand) -> ExitCode {
     let manager = if cfg!(target_os = "macos") { Manager::Launchd } else { Manager::Systemd };
     let file = manager.file(&environment);
     let done = match what {
-        ServiceCommand::Install { config, yes, print } => {
-            install(manager, &environment, &file, config.as_deref(), yes, print)
+        ServiceCommand::Install { config, print: true, manager: asked, .. } => {
+            print(asked.unwrap_or(manager), &environment, config.as_deref())
+        }
+        ServiceCommand::Install { config, yes, .. } => {
+            install(manager, &environment, &file, config.as_deref(), yes)
         }
         ServiceCommand::Uninstall => uninstall(manager, &file),
         ServiceCommand::Status => Ok(status(manager, &file)),
@@ -71,14 +79,8 @@ fn install(
     file: &Path,
     config: Option<&Path>,
     yes: bool,
-    print: bool,
 ) -> Result<String, String> {
-    let program = std::env::current_exe().map_err(|error| format!("where is cproxy itself? {error}"))?;
-    let config = config.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()));
-    let text = manager.text(environment, &program, config.as_deref());
-    if print {
-        return Ok(text);
-    }
+    let text = manager.text(environment, config)?;
     let at = file.display();
     say(&format!("--- {at}\n\n{text}\n"));
     if !yes && !confirm(&format!("Write this to {at}, and start it?"), true) {
@@ -97,6 +99,15 @@ fn install(
     }
     said.push_str(manager.advice());
     Ok(said)
+}
+
+/// The file, and what is done with it, in a form that can be written and run as it stands.
+fn print(manager: Manager, environment: &Environment<'_>, config: Option<&Path>) -> Result<String, String> {
+    let file = manager.file(environment);
+    let text = manager.text(environment, config)?;
+    let commands: Vec<String> = manager.to_start(&file).iter().map(|command| command.join(" ")).collect();
+    eprintln!("# {}\n# then: {}", file.display(), commands.join("; "));
+    Ok(text)
 }
 
 fn uninstall(manager: Manager, file: &Path) -> Result<String, String> {
@@ -185,18 +196,20 @@ impl Manager {
         }
     }
 
-    fn text(self, environment: &Environment<'_>, program: &Path, config: Option<&Path>) -> String {
+    fn text(self, environment: &Environment<'_>, config: Option<&Path>) -> Result<String, String> {
+        let program = std::env::current_exe().map_err(|error| format!("where is cproxy itself? {error}"))?;
+        let config = config.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()));
         let mut command = vec![program.display().to_string(), "serve".to_owned()];
         if let Some(config) = config {
             command.extend(["--config".to_owned(), config.display().to_string()]);
         }
-        match self {
+        Ok(match self {
             Manager::Systemd => unit(&command),
             Manager::Launchd => {
                 let log = state_folder(environment).map(|folder| folder.join("service.log"));
                 plist(&command, log.as_deref())
             }
-        }
+        })
     }
 
     fn to_start(self, file: &Path) -> Vec<Vec<String>> {
@@ -221,12 +234,13 @@ impl Manager {
     fn advice(self) -> &'static str {
         match self {
             Manager::Systemd => {
-                "A service does not see the variables of your shell: put keys into files (api_key_file), or into\n\
-                 ~/.config/cproxy/env (NAME=value in each line, mode 0600).\n\
+                "A service does not see the variables of your shell: put keys into files (api_key_file), or into the\n\
+                 file cproxy.env beside the config (NAME=value in each line, mode 0600).\n\
                  Its log: journalctl --user -u cproxy -f\n"
             }
             Manager::Launchd => {
-                "A service does not see the variables of your shell: put keys into files (api_key_file).\n"
+                "A service does not see the variables of your shell: put keys into files (api_key_file), or into the\n\
+                 file cproxy.env beside the config (NAME=value in each line, mode 0600).\n"
             }
         }
     }
@@ -243,8 +257,6 @@ fn unit(command: &[String]) -> String {
          [Service]\n\
          ExecStart={}\n\
          ExecReload=/bin/kill -HUP $MAINPID\n\
-         # Keys, if they are in variables; the file need not be there.\n\
-         EnvironmentFile=-%E/cproxy/env\n\
          Restart=on-failure\n\
          RestartSec=2\n\
          # Open requests may finish.\n\

@@ -172,6 +172,14 @@ fn provider_row(provider: &ProviderStatus) -> Vec<Cell> {
         .collect();
     let mut notes: Vec<String> = provider.breakers.iter().map(|text| format!("breaker {text}")).collect();
     notes.extend(provider.embargo_s.map(|left| format!("asked to wait {left} s")));
+    // What a health check found may be long: it stands among the notes.
+    let health = match provider.health.as_str() {
+        short @ ("ok" | "unknown" | "") => short,
+        found => {
+            notes.push(format!("health check: {found}"));
+            "failing"
+        }
+    };
     let keys = provider.keys.iter().filter(|key| key.state != "ready");
     notes.extend(keys.map(|key| format!("key {}: {}", key.name, key.state)));
     notes.extend(provider.learned.iter().map(|limit| {
@@ -183,7 +191,7 @@ fn provider_row(provider: &ProviderStatus) -> Vec<Cell> {
         Cell::new(provider.name.as_str(), Tint::Bold),
         provider.kind.as_str().into(),
         Cell::new(provider.state.as_str(), tint_of(&provider.state)),
-        Cell::new(provider.health.as_str(), tint_of(&provider.health)),
+        Cell::new(health, tint_of(health)),
         open.into(),
         (if provider.waiting == 0 { String::new() } else { provider.waiting.to_string() }).into(),
         provider.latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default().into(),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
-use crate::config::{self, Environment, Overrides, Source};
+use super::client::DaemonArgs;
 use crate::ledger::report::{self, By, Line, Query, Report};
 use crate::runtime::clock;
 
@@ -44,9 +44,8 @@ enum Since {
 
 /// Prints the usage.
 pub fn run(args: &UsageArgs) -> ExitCode {
-    let environment = Environment::of_process();
-    let source = Source::of_process(args.config.as_deref(), &environment);
-    let ledger = match config::load(&source, &environment, &Overrides::default()) {
+    let daemon = DaemonArgs { config: args.config.clone(), ..DaemonArgs::default() };
+    let ledger = match daemon.load() {
         Ok(loaded) => loaded.config.ledger,
         Err(error) => {
             eprintln!("{error}");
@@ -187,6 +186,12 @@ fn table(out: &mut impl Write, report: &Report, colour: bool) -> io::Result<()> 
             false => writeln!(out, "{text}")?,
         }
     }
+    if let Some(day) = &report.sums_until {
+        writeln!(
+            out,
+            "(none): the days up to {day} too, of which only the sums are kept ([ledger] keep_days)"
+        )?;
+    }
     if report.total.cost_unknown > 0 {
         let n = report.total.cost_unknown;
         writeln!(out, "? : the cost of {n} attempts is unknown: no price, or no figures from the provider")?;
@@ -238,7 +243,7 @@ mod tests {
             line(None, None, 3),
             line(Some("=cmd()"), Some(0.5), 0),
         ];
-        Report { by: By::Session, lines, total: line(None, Some(2.0), 3) }
+        Report { by: By::Session, lines, total: line(None, Some(2.0), 3), sums_until: None }
     }
 
     fn text(write: impl Fn(&mut Vec<u8>, &Report) -> io::Result<()>) -> String {

@@ -27,6 +27,23 @@ const METADATA_NAMES: [&str; 5] =
 /// name or password, a query, a fragment, a cloud's metadata service in any spelling, or plain http to
 /// anything but this machine or a private network.
 pub fn normalise(kind: ProviderKind, text: &str) -> Result<String, String> {
+    let url = checked(text)?;
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    Ok(format!("{}{}", url.origin().ascii_serialization(), normal_path(kind, &host, url.path())))
+}
+
+/// The normal form of the address of another server, such as a collector of metrics: no slash at the end.
+///
+/// # Errors
+///
+/// As for [`normalise`].
+pub fn server(text: &str) -> Result<String, String> {
+    let url = checked(text)?;
+    Ok(format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/')))
+}
+
+/// The address, if something may be sent there.
+fn checked(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let url = Url::parse(text).map_err(|error| match text.contains("://") {
         true => format!("not a URL: {error}"),
@@ -59,7 +76,7 @@ pub fn normalise(kind: ProviderKind, text: &str) -> Result<String, String> {
         }
         Place::Far | Place::Near => {}
     }
-    Ok(format!("{}{}", url.origin().ascii_serialization(), normal_path(kind, &host, url.path())))
+    Ok(url)
 }
 
 /// Whether the address is plain http to another machine of a private network: allowed, and worth a warning.

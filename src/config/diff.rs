@@ -89,6 +89,7 @@ pub fn diff(old: &Loaded, new: &Loaded) -> Changes {
         ("ledger", a.ledger != b.ledger),
         ("budgets", a.budgets != b.budgets),
         ("prices", a.prices != b.prices),
+        ("otlp", a.otlp != b.otlp || old.otlp_headers != new.otlp_headers),
     ];
     let restart = [
         ("server.host", a.server.host != b.server.host),

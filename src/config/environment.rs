@@ -17,11 +17,17 @@ pub const UPSTREAM: &str = "upstream";
 
 /// Sections whose scalar keys have a variable each. Providers are named by the user, so that their keys
 /// would have no clear spelling.
-const SECTIONS: [&str; 7] = ["server", "routing", "cache", "logging", "mcp", "faults", "ledger"];
+const SECTIONS: [&str; 8] = ["server", "routing", "cache", "logging", "mcp", "faults", "ledger", "otlp"];
 
 /// Variables that start with `CPROXY_` and name no key.
-const RESERVED: [&str; 5] =
-    ["CPROXY_CONFIG", "CPROXY_CLAUDE", "CPROXY_NODE_MODULES", "CPROXY_PYTHON", "CPROXY_CI_CACHE"];
+const RESERVED: [&str; 6] = [
+    "CPROXY_CONFIG",
+    "CPROXY_CLAUDE",
+    "CPROXY_NODE_MODULES",
+    "CPROXY_PYTHON",
+    "CPROXY_CI_CACHE",
+    "CPROXY_CHROMIUM",
+];
 
 /// Writes the variables into the document. Returns whether `MCP_MODE` asks for the MCP front over stdio.
 pub fn apply<'t>(

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use super::document::{Document, KeyPath};
 use super::error::{ConfigError, Problem};
 use super::keys::{Found, Keys, resolve_keys};
+use super::secret::Key;
 use super::source::{BUILT_IN, Environment, MAX_FILE, Overrides, Source, resolve, state_dir};
 use super::{Config, Provider, ProviderId, aliases, environment as layer, show, validate};
 
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// The config file and the key files, there or not.
     pub files_to_watch: Vec<PathBuf>,
+    /// Headers for the collector of `[otlp]`, which may hold its key: from `OTEL_EXPORTER_OTLP_HEADERS`.
+    pub otlp_headers: Vec<(String, Key)>,
     /// Where it came from, for people.
     pub source: String,
     /// Whether the variable `MCP_MODE` asks for the MCP front over stdio, as in 1.x.
@@ -42,6 +45,8 @@ pub fn load(
     overrides: &Overrides,
 ) -> Result<Loaded, ConfigError> {
     let File { name, text, dir } = read_source(source, environment)?;
+    let (variables, env_file) = with_env_file(&dir, environment)?;
+    let environment = &variables;
     let mut document = Document::parse(&name, &text);
     if document.has_problems() {
         // What could be read of a file with broken syntax says little about what was meant.
@@ -60,6 +65,9 @@ pub fn load(
         document.set_origin("server.port", "--port");
     }
     resolve_paths(&mut config, &dir, environment);
+    if config.otlp.endpoint.is_none() {
+        config.otlp.endpoint = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT").map(str::to_owned);
+    }
     validate::validate(&mut config, &mut document, &mut warnings);
 
     let mut found = Found::default();
@@ -76,9 +84,11 @@ pub fn load(
     }
     let mut files_to_watch: Vec<PathBuf> = source.path().map(Path::to_path_buf).into_iter().collect();
     files_to_watch.append(&mut found.files);
+    files_to_watch.push(env_file);
     files_to_watch.sort();
     files_to_watch.dedup();
-    Ok(Loaded { config, keys, warnings, files_to_watch, source: name, mcp_mode })
+    let otlp_headers = otlp_headers(environment);
+    Ok(Loaded { config, keys, warnings, files_to_watch, otlp_headers, source: name, mcp_mode })
 }
 
 /// The schema, made once: it is the same for every load.
@@ -135,6 +145,85 @@ fn read_source(source: &Source, environment: &Environment<'_>) -> Result<File, C
     }
 }
 
+/// The environment with the variables of the file `cproxy.env` beside the config, if there is one: a service does not
+/// see those of a shell, and those of a process can't be changed from outside while it runs. What the process has
+/// itself wins. Gives the file's place too.
+fn with_env_file<'e>(
+    dir: &Path,
+    environment: &Environment<'e>,
+) -> Result<(Environment<'e>, PathBuf), ConfigError> {
+    let path = dir.join(ENV_FILE);
+    let mut variables = environment.variables.clone();
+    match (environment.read)(&path) {
+        Ok(file) => {
+            let shown = path.display().to_string();
+            if let Some(mode) = file.mode.filter(|mode| mode & 0o077 != 0) {
+                let reason =
+                    format!("others can read it (mode {:04o}); run: chmod 600 {shown}", mode & 0o777);
+                return Err(ConfigError::whole(shown, reason));
+            }
+            let text = String::from_utf8_lossy(&file.bytes);
+            for (n, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+                let line = line.trim();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let Some((name, value)) = line.strip_prefix("export ").unwrap_or(line).split_once('=') else {
+                    let mut problem = Problem::new(shown, "expected NAME=value");
+                    problem.line = Some(n + 1);
+                    return Err(ConfigError { problems: vec![problem] });
+                };
+                let value = value.trim();
+                let unquoted =
+                    ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+                let value = unquoted.unwrap_or(value);
+                variables.entry(name.trim().to_owned()).or_insert_with(|| value.to_owned());
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let reason =
+                "the file can't be read: make it readable for the user who runs cproxy, and for no other";
+            return Err(ConfigError::whole(path.display().to_string(), reason));
+        }
+        Err(_) => {} // none, which is usual
+    }
+    Ok((Environment { variables, read: environment.read }, path))
+}
+
+/// The name of the file with variables.
+const ENV_FILE: &str = "cproxy.env";
+
+/// What `OTEL_EXPORTER_OTLP_HEADERS` says: `name=value,name=value`, percent-encoded. Source: OpenTelemetry Protocol
+/// Exporter, "Specifying headers via environment variables".
+fn otlp_headers(environment: &Environment<'_>) -> Vec<(String, Key)> {
+    const VARIABLE: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+    let pairs = environment.get(VARIABLE).into_iter().flat_map(|text| text.split(','));
+    let pairs = pairs.filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), Key::new(VARIABLE, decoded(value.trim()))))
+        .collect()
+}
+
+/// Text without its percent-encoding; what is none stays.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, others)) = rest.split_first() {
+        let code = (*first == b'%').then(|| std::str::from_utf8(others.get(..2)?).ok()).flatten();
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = others.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Reads the tree into the types, section by section and provider by provider, so that a slip in one hides
 /// none in another.
 fn read_config(document: &mut Document<'_>) -> Config {
@@ -153,6 +242,7 @@ fn read_config(document: &mut Document<'_>) -> Config {
         ledger: section(document, "ledger"),
         budgets: section(document, "budgets"),
         prices: section(document, "prices"),
+        otlp: section(document, "otlp"),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Config {
     pub budgets: Budgets,
     /// What models cost: by `model`, or by `provider/model` for that provider alone. Goes before the built-in list.
     pub prices: BTreeMap<String, Price>,
+    /// Export of metrics and traces.
+    pub otlp: Otlp,
 }
 
 /// `[server]`: where the daemon listens, and how much it takes in.
@@ -400,6 +402,8 @@ pub struct Rule {
     pub agent: Option<String>,
     /// Matches: a glob on the caller's program, as its `user-agent` names it; `mcp` for calls of MCP tools.
     pub client: Option<String>,
+    /// Matches: whether the mark `warn` of a budget is passed that counts for the request.
+    pub over_budget: Option<bool>,
     /// Sets: the targets to try, in order (`provider/model`, or a provider alone).
     pub targets: Vec<String>,
     /// Sets: the reasoning effort.
@@ -453,8 +457,10 @@ pub struct Logging {
     pub format: LogFormat,
     /// One line for each request.
     pub requests: bool,
-    /// Bodies of answers too; redacted and bounded.
+    /// Bodies of answers too; redacted and bounded, and for an hour after they were asked for.
     pub responses: bool,
+    /// Bodies of requests too; likewise.
+    pub request_bodies: bool,
     /// Timings in the line of a request.
     pub performance: bool,
     /// Where the log goes beside the terminal.
@@ -508,6 +514,27 @@ pub struct Ledger {
     /// The database; by default `cproxy/ledger.sqlite3` in the user's folder for state (`XDG_STATE_HOME`, else
     /// `~/.local/state`).
     pub file: Option<PathBuf>,
+    /// For how many days each request is kept. Of older ones the sums of their days stay, by provider and model.
+    pub keep_days: u32,
+}
+
+/// `[otlp]`: metrics and traces to a collector, by the OpenTelemetry Protocol over HTTP. Off by default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Otlp {
+    /// Whether anything is sent.
+    pub enabled: bool,
+    /// The collector's address, to which `/v1/metrics` and `/v1/traces` are added; by default what the variable
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` names, else `http://127.0.0.1:4318`.
+    pub endpoint: Option<String>,
+    /// How often.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub interval: Duration,
+    /// Metrics.
+    pub metrics: bool,
+    /// A trace of each request: a span for it, and one for each attempt. No prompts, no answers.
+    pub traces: bool,
 }
 
 /// `[budgets]`: what may be spent, in US dollars by the prices that are known. Days and months are those of UTC.
@@ -528,7 +555,7 @@ pub struct Budgets {
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budget {
-    /// From here on the status warns.
+    /// From here on the status warns, and of several targets the cheapest is asked first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn: Option<f64>,
     /// Requests that could lead beyond this are refused.
@@ -773,6 +800,7 @@ impl Default for Logging {
             format: LogFormat::Pretty,
             requests: true,
             responses: false,
+            request_bodies: false,
             performance: true,
             file: None,
             max_size: ByteSize(10 << 20),
@@ -783,7 +811,19 @@ impl Default for Logging {
 
 impl Default for Ledger {
     fn default() -> Ledger {
-        Ledger { enabled: true, file: None }
+        Ledger { enabled: true, file: None, keep_days: 90 }
+    }
+}
+
+impl Default for Otlp {
+    fn default() -> Otlp {
+        Otlp {
+            enabled: false,
+            endpoint: None,
+            interval: Duration::from_secs(15),
+            metrics: true,
+            traces: true,
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub fn validate(config: &mut Config, document: &mut Document<'_>, warnings: &mut
     routing(config, &mut check);
     rules::rules(config, &mut check);
     others(config, &mut check);
+    otlp(config, &mut check);
 }
 
 // === impl Check ===
@@ -170,6 +171,22 @@ fn routing(config: &Config, check: &mut Check<'_, '_>) {
     }
 }
 
+/// The least that is kept: budgets of a month look back as far.
+const SHORTEST_KEEP: u32 = 32;
+
+/// Brings the collector's address into its normal form.
+fn otlp(config: &mut Config, check: &mut Check<'_, '_>) {
+    let path = KeyPath::of(["otlp"]);
+    if let Some(endpoint) = &config.otlp.endpoint {
+        match super::address::server(endpoint) {
+            Ok(normal) => config.otlp.endpoint = Some(normal),
+            Err(reason) if config.otlp.enabled => check.report(&path.key("endpoint"), reason),
+            Err(_) => {} // nothing is sent there
+        }
+    }
+    check.duration(&path.key("interval"), config.otlp.interval, false);
+}
+
 fn others(config: &Config, check: &mut Check<'_, '_>) {
     let cache = KeyPath::of(["cache"]);
     check.duration(&cache.key("ttl"), config.cache.ttl, !config.cache.enabled);
@@ -223,6 +240,12 @@ fn others(config: &Config, check: &mut Check<'_, '_>) {
                 );
             }
         }
+    }
+    if config.ledger.keep_days < SHORTEST_KEEP {
+        check.report(
+            &KeyPath::of(["ledger", "keep_days"]),
+            "less than 32 days: budgets of a month look back as far",
+        );
     }
     if config.mcp.default_model.as_deref().is_some_and(|model| model.trim().is_empty()) {
         check.report(&KeyPath::of(["mcp", "default_model"]), "must not be empty; leave it out");

@@ -18,6 +18,7 @@ use crate::dialect::openai_chat::Rectify;
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
+use crate::telemetry::bodies::{self, What};
 
 /// Most bytes of an answer that is not streamed.
 const MAX_WHOLE: usize = 64 << 20;
@@ -107,7 +108,9 @@ pub async fn attempt(
     let (parts, body) = response.into_parts();
     if !parts.status.is_success() {
         let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, timeouts.idle).await;
-        let mut fault = reading.refusal(request, parts.status, &parts.headers, &body.unwrap_or_default());
+        let body = body.unwrap_or_default();
+        bodies::log(&request.id.0, What::Refusal, &body);
+        let mut fault = reading.refusal(request, parts.status, &parts.headers, &body);
         fault.headers = Some(Box::new(parts.headers));
         let mend = reading.mend(&fault, known);
         return Err(Failed { fault, mend });

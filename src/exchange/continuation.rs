@@ -25,6 +25,7 @@ use super::so_far::SoFar;
 use crate::actors::directory::Published;
 use crate::cells::{Lease, Setup};
 use crate::config::AfterOutput;
+use crate::dialect::openai_chat::Rectify;
 use crate::dialect::{Dialect, Fault, FaultKind, Phase, head};
 use crate::routing::{Candidate, Plan};
 use crate::runtime::clock;
@@ -160,7 +161,8 @@ impl Others {
                 return Err(None);
             }
         };
-        let request = match asking(&self.request, candidate, lease.setup(), so_far, way) {
+        let learned = self.exchange.directory.routes.learned(&candidate.target);
+        let request = match asking(&self.request, candidate, lease.setup(), &learned, so_far, way) {
             Ok(request) => request,
             Err(fault) => return Err(Some(fault.kind)),
         };
@@ -192,6 +194,7 @@ fn asking(
     request: &Request,
     candidate: &Candidate,
     setup: &Setup,
+    learned: &[Rectify],
     so_far: &SoFar,
     way: Way,
 ) -> Result<Request, Fault> {
@@ -199,7 +202,7 @@ fn asking(
     if way == Way::Turn {
         turns.push(json!({ "role": "user", "content": GO_ON }));
     }
-    let body = caller::messages(request, candidate, setup)?;
+    let body = caller::messages(request, candidate, setup, learned)?;
     let unreadable = || Fault::new(FaultKind::Protocol, "the conversation can't be continued");
     let body = with_turns(&body, &turns).ok_or_else(unreadable)?;
     let head = head::scan(&body).map_err(|_| unreadable())?;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use super::Exchange;
 use super::answer::Answer;
@@ -25,6 +26,7 @@ use crate::dialect::{Fault, FaultKind, Phase};
 use crate::routing::admission::Ask;
 use crate::routing::{Candidate, Home, Inputs, Plan, plan};
 use crate::runtime::{self, AskError, Place, State, clock};
+use crate::telemetry::bodies::{self, What};
 
 /// Silence before the first output after which a streaming caller gets its headers and a sign of life.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -80,7 +82,10 @@ impl Exchange {
         };
         let (request, news) = with_news(request);
         let request = Arc::new(request);
-        let mut life = Box::pin(self.clone().live(request.clone(), open));
+        bodies::log(&request.id.0, What::Request, &request.body);
+        // Messages to actors carry it along, so that what they say of a request can be found by its id.
+        let span = tracing::debug_span!("request", request = %request.id);
+        let mut life = Box::pin(self.clone().live(request.clone(), open).instrument(span));
         if !request.facts.head.stream || request.unseen {
             return refuse::settle_down(&request, life.await);
         }
@@ -122,6 +127,10 @@ impl Exchange {
         let mut plan = self.plan(request, &published, false);
         if request.unseen {
             plan.after_output = AfterOutput::Buffer;
+        }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let plan = plan.to_string();
+            tracing::debug!(plan = plan.trim_end().replace('\n', "; "), "planned");
         }
         let held = !request.facts.head.stream || plan.after_output == AfterOutput::Buffer;
         let writing = if held { request.writing() } else { Duration::ZERO };
@@ -181,12 +190,16 @@ impl Exchange {
     pub(super) fn plan(&self, request: &Request, published: &Published, explain: bool) -> Plan {
         let now = clock::now();
         let home = self.home(request, now);
+        let mut facts = std::borrow::Cow::Borrowed(&request.facts);
+        if self.directory.ledger_cell.is_past_a_mark(facts.session.as_deref(), facts.agent.as_deref()) {
+            facts.to_mut().over_budget = true;
+        }
         let vital = |row: usize, model: &str| match published.entries.get(row) {
             Some(entry) => entry.vital(model, now),
             None => Default::default(),
         };
         let inputs = Inputs {
-            facts: &request.facts,
+            facts: &facts,
             table: &published.table,
             vital: &vital,
             credential: request.credential.is_some(),

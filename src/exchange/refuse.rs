@@ -9,6 +9,7 @@ use super::caller;
 use super::life::{Failure, Outcome};
 use super::request::Request;
 use crate::dialect::{Dialect, Fault, FaultKind};
+use crate::telemetry::bodies::{self, What};
 
 /// The answer to a caller, whatever became of its request.
 pub fn settle_down(request: &Request, outcome: Outcome) -> Answer {
@@ -17,6 +18,7 @@ pub fn settle_down(request: &Request, outcome: Outcome) -> Answer {
         Err(failure) => failure,
     };
     let error = caller::error(request.dialect, &failure.fault, &request.id.0);
+    bodies::log(&request.id.0, What::Answer, &error.body);
     let mut headers = json_headers(request);
     if let Some(upstream) = &failure.fault.headers {
         take_over(&mut headers, upstream);

@@ -26,6 +26,7 @@ use crate::cells::upstream::{self, Body};
 use crate::dialect::part::Flow;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::runtime::clock;
+use crate::telemetry::bodies::{Tap, What};
 
 /// Silence towards the caller after which it gets a ping.
 pub const PING_EVERY: Duration = Duration::from_secs(15);
@@ -88,6 +89,8 @@ pub struct Relay {
     /// Resolves when the daemon ends what is left.
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     done: bool,
+    /// Gathers what the caller gets for the log, where the log is to have it.
+    tap: Option<Tap>,
     keeper: Option<Box<dyn Keeper>>,
     /// Somebody is looked for who writes the rest.
     rest: Option<Rest>,
@@ -111,8 +114,10 @@ impl Relay {
         first.reverse();
         let now = clock::now();
         let wake = total.min(now + idle).min(now + PING_EVERY);
+        let tap = Tap::new(&request.id.0, What::Answer);
         Relay {
             request,
+            tap,
             body,
             pipe,
             ready: first,
@@ -285,6 +290,9 @@ impl Stream for Relay {
         loop {
             if let Some(piece) = this.ready.pop() {
                 this.last_output = clock::now();
+                if let Some(tap) = &mut this.tap {
+                    tap.push(&piece);
+                }
                 return Poll::Ready(Some(piece));
             }
             if let Some(next) = &mut this.next {

@@ -32,6 +32,7 @@ use crate::routing::admission::Ended;
 use crate::routing::limits;
 use crate::routing::{Candidate, Home, Plan, Why};
 use crate::runtime::clock;
+use crate::telemetry::bodies::{self, What};
 
 /// The book-keeping of one request.
 pub struct Settlement {
@@ -60,6 +61,8 @@ pub struct Settlement {
     sent: Option<(Dialect, Bytes)>,
     from_cache: bool,
     ended: bool,
+    /// The request's span, where it has one: what is said at its end belongs to it.
+    span: tracing::Span,
 }
 
 /// What the translation of a request changed in it.
@@ -120,6 +123,7 @@ impl Settlement {
             sent: None,
             from_cache: false,
             ended: false,
+            span: tracing::Span::current(),
         }
     }
 
@@ -140,7 +144,8 @@ impl Settlement {
         if let Some(entry) = self.directory.entries.load().get(&candidate.target.provider) {
             let kind = entry.cell.setup().config.kind;
             let ended = ledger::Ended::NotAdmitted(refusal.as_str());
-            self.tried.push(attempt(candidate, kind, ended));
+            let at = clock::now().saturating_duration_since(self.started);
+            self.tried.push(Attempt { at, ..attempt(candidate, kind, ended) });
         }
     }
 
@@ -163,7 +168,8 @@ impl Settlement {
         if let Some(at) = self.running.iter().position(is_it) {
             let (attempt, since) = self.running.remove(at);
             let took = clock::now().saturating_duration_since(since);
-            self.tried.push(Attempt { ended, usage, took, ..attempt });
+            let at = since.saturating_duration_since(self.started);
+            self.tried.push(Attempt { ended, usage, at, took, ..attempt });
         }
     }
 
@@ -250,6 +256,7 @@ impl Settlement {
                 cache.explain(&mut headers);
                 self.attempted(&candidate.target, ledger::Ended::Ok, report.usage);
                 self.watch_cache(&candidate.target, report.usage);
+                bodies::log(&request.id.0, What::Answer, &body);
                 self.end(ledger::Outcome::Ok, None);
                 // Where nothing was streamed, the first output was not seen.
                 lease.settle(well(&report, None, &upstream));
@@ -358,6 +365,7 @@ impl Settlement {
         headers.insert("x-cproxy-cache", HeaderValue::from_static("HIT"));
         headers.insert(http::header::AGE, HeaderValue::from(found.age.as_secs()));
         self.from_cache = true;
+        bodies::log(&request.id.0, What::Answer, &found.body);
         self.end(ledger::Outcome::Ok, None);
         Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(found.body), served: Some(served) }
     }
@@ -390,6 +398,8 @@ impl Settlement {
         upstream: &HeaderMap,
         ending: Ending,
     ) {
+        let span = self.span.clone();
+        let _within = span.enter();
         match ending {
             Ending::Well(report) => {
                 self.attempted(target, ledger::Ended::Ok, report.usage);
@@ -462,6 +472,7 @@ impl Settlement {
             let target = Target { provider: running.provider.clone(), model: running.model.clone() };
             self.attempted(&target, ledger::Ended::Left, None);
         }
+        tracing::debug!(outcome = outcome.as_str(), route = self.route, "ended");
         let facts = &self.request.facts;
         let record = Record {
             id: self.request.id.0.clone(),
@@ -549,6 +560,7 @@ fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> A
         model: candidate.target.model.clone(),
         ended,
         usage: None,
+        at: Duration::ZERO,
         took: Duration::ZERO,
     }
 }

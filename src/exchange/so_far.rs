@@ -107,7 +107,7 @@ impl Written {
         match part {
             Part::Text(text) => self.text.push_str(text),
             Part::Start { .. } | Part::Thinking(_) | Part::Signature(_) | Part::RedactedThinking(_) => {}
-            Part::Call { .. } | Part::Block(_) | Part::End { .. } => self.beyond = true,
+            Part::Citations(_) | Part::Call { .. } | Part::Block(_) | Part::End { .. } => self.beyond = true,
         }
     }
 
@@ -164,7 +164,7 @@ impl Sink for Onward {
                     self.join(false);
                 }
             }
-            Part::Call { .. } | Part::Block(_) => {
+            Part::Citations(_) | Part::Call { .. } | Part::Block(_) => {
                 self.join(true);
                 lock(&self.writer).part(part);
             }

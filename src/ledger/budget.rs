@@ -35,8 +35,6 @@ pub struct Reserved {
     month: i64,
     session: Option<Arc<str>>,
     agent: Option<Arc<str>>,
-    /// Whether a soft limit is passed: time to warn, or to choose a cheaper target.
-    pub soft: bool,
 }
 
 /// A hard limit is reached.
@@ -106,22 +104,14 @@ impl Budgets {
         self.turn(now);
         let session = session.filter(|_| self.limits.session.is_set());
         let agent = agent.filter(|_| self.limits.agent.is_set());
-        let scopes = [
-            (Scope::Day, self.limits.day, Some(self.day.spent)),
-            (Scope::Month, self.limits.month, Some(self.month.spent)),
-            (Scope::Session, self.limits.session, session.map(|name| of(&self.sessions, name))),
-            (Scope::Agent, self.limits.agent, agent.map(|name| of(&self.agents, name))),
-        ];
-        let mut soft = false;
-        for (scope, limit, spent) in scopes {
-            let Some(spent) = spent else { continue };
+        let (by_session, by_agent) = (session.map(|name| &**name), agent.map(|name| &**name));
+        for (scope, limit, spent) in self.scopes(by_session, by_agent) {
             let spent = spent.all();
             if let Some(limit) = limit.stop.map(micros)
                 && spent.saturating_add(estimate) > limit.max(0)
             {
                 return Err(OverBudget { scope, spent, limit, estimate });
             }
-            soft |= limit.warn.is_some_and(|warn| spent >= micros(warn));
         }
         self.clock += 1;
         let clock = self.clock;
@@ -143,30 +133,59 @@ impl Budgets {
             month: self.month.number,
             session: session.cloned(),
             agent: agent.cloned(),
-            soft,
         })
     }
 
-    /// Takes back what was set apart, and books the cost. Unknown costs are booked as they were estimated.
-    pub fn settle(&mut self, reserved: Reserved, cost: Option<i64>, now: u64) {
+    /// Whether the mark `warn` of a budget is passed that counts for this session and this agent.
+    pub fn is_past_a_mark(&mut self, session: Option<&str>, agent: Option<&str>, now: u64) -> bool {
         self.turn(now);
+        self.scopes(session, agent)
+            .any(|(_, budget, spent)| budget.warn.is_some_and(|warn| spent.all() >= micros(warn)))
+    }
+
+    /// The budgets that count for this session and this agent, with what is spent of them.
+    fn scopes(
+        &self,
+        session: Option<&str>,
+        agent: Option<&str>,
+    ) -> impl Iterator<Item = (Scope, Budget, Spent)> {
+        let scopes = [
+            (Scope::Day, self.limits.day, Some(self.day.spent)),
+            (Scope::Month, self.limits.month, Some(self.month.spent)),
+            (Scope::Session, self.limits.session, session.map(|name| of(&self.sessions, name))),
+            (Scope::Agent, self.limits.agent, agent.map(|name| of(&self.agents, name))),
+        ];
+        scopes.into_iter().filter_map(|(scope, budget, spent)| Some((scope, budget, spent?)))
+    }
+
+    /// Takes back what was set apart, and books the cost. Unknown costs are booked as they were estimated. Gives the
+    /// budgets whose mark `warn` was passed by it.
+    pub fn settle(&mut self, reserved: Reserved, cost: Option<i64>, now: u64) -> Vec<Scope> {
+        self.turn(now);
+        let limits = self.limits;
+        let mut passed = Vec::new();
         let Reserved { estimate, day, month, session, agent, .. } = reserved;
         let cost = cost.unwrap_or(estimate).max(0);
-        let book = |spent: &mut Spent, was_reserved: bool| {
+        let mut book = |scope: Scope, budget: Budget, spent: &mut Spent, was_reserved: bool| {
             if was_reserved {
                 spent.reserved = spent.reserved.saturating_sub(estimate).max(0);
             }
+            let before = spent.settled;
             spent.settled = spent.settled.saturating_add(cost);
+            if budget.warn.map(micros).is_some_and(|mark| before < mark && mark <= spent.settled) {
+                passed.push(scope);
+            }
         };
         // A reservation from before midnight went with its day; the cost falls on the day on which it is known.
-        book(&mut self.day.spent, day == self.day.number);
-        book(&mut self.month.spent, month == self.month.number);
+        book(Scope::Day, limits.day, &mut self.day.spent, day == self.day.number);
+        book(Scope::Month, limits.month, &mut self.month.spent, month == self.month.number);
         if let Some(name) = session {
-            book(entry(&mut self.sessions, &name), true);
+            book(Scope::Session, limits.session, entry(&mut self.sessions, &name), true);
         }
         if let Some(name) = agent {
-            book(entry(&mut self.agents, &name), true);
+            book(Scope::Agent, limits.agent, entry(&mut self.agents, &name), true);
         }
+        passed
     }
 
     /// Books what was spent before this process began, as the ledger's store has it.
@@ -240,7 +259,7 @@ impl Spent {
     }
 }
 
-fn of(spent: &HashMap<Arc<str>, Spent>, name: &Arc<str>) -> Spent {
+fn of(spent: &HashMap<Arc<str>, Spent>, name: &str) -> Spent {
     spent.get(name).copied().unwrap_or_default()
 }
 

@@ -73,6 +73,8 @@ pub struct Attempt {
     pub ended: Ended,
     /// Tokens, if the upstream said, or if we could estimate.
     pub usage: Option<Usage>,
+    /// From the request's begin to its admission, or to when that was refused.
+    pub at: Duration,
     /// From admission to its end.
     pub took: Duration,
 }

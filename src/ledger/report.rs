@@ -47,6 +47,10 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// All lines together, those beyond the limit too.
     pub total: Line,
+    /// By session and agent: the last day of which only the sum is known; it and those before are in the line without
+    /// a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sums_until: Option<String>,
 }
 
 /// A line of a report.
@@ -115,20 +119,27 @@ impl Default for Query {
 pub fn read(path: &Path, query: Query) -> Result<Report, StoreError> {
     match Store::open_to_read(path)? {
         Some(store) => store.report(query),
-        None => Ok(Report { by: query.by, lines: Vec::new(), total: Line::default() }),
+        None => Ok(Report { by: query.by, lines: Vec::new(), total: Line::default(), sums_until: None }),
     }
 }
 
-const SUMS: &str = "
+/// What was passed over cost nothing and used nothing; it would only add providers that did no work.
+pub(super) const REQUESTS: &str = "FROM requests r LEFT JOIN attempts a ON a.request = r.key AND a.admitted";
+
+/// The figures of a line, in the order of the columns of `sums`.
+pub(super) const SUMS: &str = "
     COUNT(DISTINCT r.key) AS requests,
     COUNT(DISTINCT CASE WHEN r.outcome IN ('failed', 'broken') THEN r.key END),
     COALESCE(SUM(a.admitted), 0),
     COALESCE(SUM(a.admitted AND a.outcome NOT IN ('ok', 'left')), 0),
     COALESCE(SUM(a.input), 0), COALESCE(SUM(a.cache_read), 0), COALESCE(SUM(a.cache_creation), 0),
     COALESCE(SUM(a.output), 0), COALESCE(SUM(a.thinking), 0), COALESCE(SUM(a.estimated), 0),
-    SUM(a.cost_micros) AS cost, COALESCE(SUM(a.n IS NOT NULL AND a.cost_micros IS NULL), 0),
-    COALESCE(SUM(COALESCE(a.input, 0) + COALESCE(a.cache_read, 0) + COALESCE(a.cache_creation, 0)
-        + COALESCE(a.output, 0)), 0) AS tokens";
+    SUM(a.cost_micros), COALESCE(SUM(a.n IS NOT NULL AND a.cost_micros IS NULL), 0)";
+
+/// The same of days that are summed up already.
+const COLUMNS: &str =
+    "requests, errors, attempts, failures, input, cache_read, cache_creation, output, thinking,
+    estimated, cost_micros, cost_unknown";
 
 impl Store {
     /// Adds up.
@@ -138,26 +149,54 @@ impl Store {
 
     fn sum_up(&self, query: Query) -> rusqlite::Result<Report> {
         let since = query.since.map_or(0, millis_since_1970);
+        let kind = match query.by {
+            By::Day | By::Session | By::Agent => "day",
+            By::Provider => "provider",
+            By::Model => "model",
+        };
+        // Of days that are summed up already it is not known whose sessions they were.
+        let key = match query.by {
+            By::Day => "day",
+            By::Provider | By::Model => "NULLIF(key, '')",
+            By::Session | By::Agent => "NULL",
+        };
+        let (now, before) =
+            (format!("{REQUESTS} WHERE r.at >= ?1"), "day >= strftime('%Y-%m-%d', ?1 / 1000, 'unixepoch')");
         let column = query.by.column();
-        // What was passed over cost nothing and used nothing; it would only add providers that did no work.
-        let from =
-            "FROM requests r LEFT JOIN attempts a ON a.request = r.key AND a.admitted WHERE r.at >= ?1";
+        let lines = format!(
+            "SELECT {column} AS key, {SUMS} {now} GROUP BY 1
+             UNION ALL SELECT {key}, {COLUMNS} FROM sums WHERE kind = '{kind}' AND {before}"
+        );
+        let total = format!(
+            "SELECT NULL AS key, {SUMS} {now} UNION ALL SELECT NULL, {COLUMNS} FROM sums WHERE kind = 'day' AND {before}"
+        );
         let order = match query.by {
             By::Day => "1 DESC", // so that the limit keeps the last days
-            _ => "cost DESC NULLS LAST, tokens DESC, requests DESC, 1",
+            _ => "12 DESC NULLS LAST, SUM(input + cache_read + cache_creation + output) DESC, 2 DESC, 1",
         };
-        let sql = format!("SELECT {column}, {SUMS} {from} GROUP BY 1 ORDER BY {order} LIMIT ?2");
+        let added = "SUM(requests), SUM(errors), SUM(attempts), SUM(failures), SUM(input), SUM(cache_read),
+            SUM(cache_creation), SUM(output), SUM(thinking), SUM(estimated), SUM(cost_micros), SUM(cost_unknown)";
+        let names = format!("both (key, {COLUMNS})");
         let mut lines: Vec<Line> = self
             .connection()
-            .prepare(&sql)?
+            .prepare(&format!(
+                "WITH {names} AS ({lines}) SELECT key, {added} FROM both GROUP BY 1 ORDER BY {order} LIMIT ?2"
+            ))?
             .query_map(params![since, query.limit], Line::read)?
             .collect::<rusqlite::Result<_>>()?;
         if query.by == By::Day {
             lines.reverse();
         }
-        let total = format!("SELECT NULL, {SUMS} {from}");
+        let total = format!("WITH {names} AS ({total}) SELECT NULL, {added} FROM both");
         let total = self.connection().query_row(&total, params![since], Line::read)?;
-        Ok(Report { by: query.by, lines, total })
+        let summed = format!("SELECT MAX(day) FROM sums WHERE {before}");
+        let summed: Option<String> = match query.by {
+            By::Session | By::Agent => {
+                self.connection().query_row(&summed, params![since], |row| row.get(0))?
+            }
+            By::Day | By::Provider | By::Model => None,
+        };
+        Ok(Report { by: query.by, lines, total, sums_until: summed })
     }
 }
 
@@ -210,7 +249,11 @@ pub struct Spent {
 
 impl Line {
     fn read(row: &Row<'_>) -> rusqlite::Result<Line> {
-        let number = |at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or(0));
+        let number = |at: usize| {
+            row.get::<_, Option<i64>>(at)
+                .map(|number| number.unwrap_or(0))
+                .map(|number| u64::try_from(number).unwrap_or(0))
+        };
         Ok(Line {
             key: row.get(0)?,
             requests: number(1)?,

@@ -11,9 +11,11 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::record::{Ended, Priced};
+use super::report::{REQUESTS, SUMS};
 
 /// The schema's versions: the n-th step leads from version n to n + 1. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE requests (
         key             INTEGER PRIMARY KEY,
         id              TEXT    NOT NULL UNIQUE,
@@ -50,7 +52,28 @@ const MIGRATIONS: &[&str] = &["
         took_ms         REAL    NOT NULL,
         PRIMARY KEY (request, n)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE sums (                     -- of days whose requests are not kept any more
+        day             TEXT    NOT NULL,   -- by UTC
+        kind            TEXT    NOT NULL,   -- what the key is: day (then it is empty), provider, model
+        key             TEXT    NOT NULL,
+        requests        INTEGER NOT NULL,
+        errors          INTEGER NOT NULL,
+        attempts        INTEGER NOT NULL,
+        failures        INTEGER NOT NULL,
+        input           INTEGER NOT NULL,
+        cache_read      INTEGER NOT NULL,
+        cache_creation  INTEGER NOT NULL,
+        output          INTEGER NOT NULL,
+        thinking        INTEGER NOT NULL,
+        estimated       INTEGER NOT NULL,
+        cost_micros     INTEGER,            -- NULL: nothing is known
+        cost_unknown    INTEGER NOT NULL,
+        PRIMARY KEY (day, kind, key)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The open database.
 pub struct Store {
@@ -140,6 +163,8 @@ impl Store {
         let (connection, version) = opened.map_err(|error| StoreError::of(path, &error))?;
         match version {
             0 => Ok(None), // made, and nothing in it yet
+            // Of an earlier cproxy: brought to the present first.
+            version if version < known() => Store::open(path).map(Some),
             version if version > known() => {
                 Err(StoreError::Newer { path: path.to_owned(), found: version, known: known() })
             }
@@ -171,6 +196,25 @@ impl Store {
     pub fn write(&mut self, records: &[Arc<Priced>]) -> Result<(), StoreError> {
         let result = write(&mut self.connection, records);
         result.map_err(|error| StoreError::of(&self.path, &error))
+    }
+
+    /// Makes the requests of whole days before this moment into the sums of their days, and forgets them. Gives the
+    /// number of days. Each day is one transaction: nothing is counted twice, whenever the process dies.
+    pub fn sum_up_before(&mut self, before: SystemTime) -> Result<u32, StoreError> {
+        const DAY: i64 = 86_400_000;
+        let before = millis_since_1970(before) / DAY * DAY;
+        let mut days = 0;
+        loop {
+            let oldest = self
+                .connection
+                .query_row("SELECT MIN(at) FROM requests", [], |row| row.get::<_, Option<i64>>(0));
+            let oldest = oldest.map_err(|error| self.error(&error))?;
+            let Some(oldest) = oldest.filter(|oldest| *oldest < before) else { return Ok(days) };
+            let day = oldest.div_euclid(DAY) * DAY;
+            let summed = sum_up(&mut self.connection, day, day + DAY);
+            summed.map_err(|error| StoreError::of(&self.path, &error))?;
+            days += 1;
+        }
     }
 
     /// The connection, for reports.
@@ -248,6 +292,47 @@ fn write(connection: &mut Connection, records: &[Arc<Priced>]) -> rusqlite::Resu
             }
         }
     }
+    transaction.commit()
+}
+
+/// One day, from its first millisecond to that of the next.
+fn sum_up(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let add = |name: &str| format!("{name} = {name} + excluded.{name}");
+    let counts = [
+        "requests",
+        "errors",
+        "attempts",
+        "failures",
+        "input",
+        "cache_read",
+        "cache_creation",
+        "output",
+        "thinking",
+        "estimated",
+        "cost_unknown",
+    ];
+    let adds = counts.map(add).join(", ");
+    for (kind, key) in
+        [("day", "''"), ("provider", "COALESCE(a.provider, '')"), ("model", "COALESCE(a.model, '')")]
+    {
+        // A day that was summed up before can get more: a clock may have been set back.
+        transaction.execute(
+            &format!(
+                "INSERT INTO sums (day, kind, key, requests, errors, attempts, failures, input, cache_read,
+                     cache_creation, output, thinking, estimated, cost_micros, cost_unknown)
+                 SELECT strftime('%Y-%m-%d', ?1 / 1000, 'unixepoch'), '{kind}', {key} AS k, {SUMS} {REQUESTS}
+                 WHERE r.at >= ?1 AND r.at < ?2 GROUP BY k
+                 ON CONFLICT (day, kind, key) DO UPDATE SET {adds}, cost_micros = CASE
+                     WHEN excluded.cost_micros IS NULL THEN cost_micros
+                     ELSE COALESCE(cost_micros, 0) + excluded.cost_micros END"
+            ),
+            [from, to],
+        )?;
+    }
+    let of_day = "SELECT key FROM requests WHERE at >= ?1 AND at < ?2";
+    transaction.execute(&format!("DELETE FROM attempts WHERE request IN ({of_day})"), [from, to])?;
+    transaction.execute("DELETE FROM requests WHERE at >= ?1 AND at < ?2", [from, to])?;
     transaction.commit()
 }
 
@@ -341,6 +426,7 @@ impl StoreError {
                 return StoreError::Corrupt { path, reason: error.to_string() };
             }
             Some(ErrorCode::DiskFull) => "the disk is full; make room".to_owned(),
+            Some(ErrorCode::SystemIoFailure) => format!("{error} (is the disk full?)"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 "no permission to write; give it, or name another file in [ledger] file".to_owned()
             }

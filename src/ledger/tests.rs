@@ -17,7 +17,15 @@ fn noon(day: u64) -> SystemTime {
 
 fn attempt(provider: &str, model: &str, ended: Ended, usage: Option<Usage>) -> Attempt {
     let took = Duration::from_millis(900);
-    Attempt { provider: provider.into(), kind: ProviderKind::Openai, model: model.into(), ended, usage, took }
+    Attempt {
+        provider: provider.into(),
+        kind: ProviderKind::Openai,
+        model: model.into(),
+        ended,
+        usage,
+        at: Duration::ZERO,
+        took,
+    }
 }
 
 fn record(id: &str, began: SystemTime, attempts: Vec<Attempt>) -> Record {
@@ -211,4 +219,51 @@ fn what_budgets_begin_with_is_what_was_spent_in_their_time() {
         [(Scope::Day, None, 1_000_000), (Scope::Month, None, 1_000_000), session(4_000_000)]
     );
     assert_eq!(spent(noon(0)), []);
+}
+
+#[test]
+fn old_requests_become_the_sums_of_their_days_and_no_figure_changes() {
+    let dir = dir();
+    let path = dir.path().join("l");
+    let a = |n: u64| {
+        attempt("a", if n.is_multiple_of(2) { "known" } else { "unknown" }, Ended::Ok, usage(n, 2 * n))
+    };
+    let b = |_| attempt("b", "x", Ended::Fault(FaultKind::Overloaded), None);
+    let records = (0..40).map(|n| {
+        let attempts = if n % 5 == 0 { vec![b(n), a(n)] } else { vec![a(n)] };
+        record(&n.to_string(), noon(n / 10), attempts)
+    });
+    write(&path, records.collect());
+    let all = [By::Day, By::Provider, By::Model];
+    let reports = |since| all.map(|by| report::read(&path, Query { by, since, limit: 1000 }).unwrap());
+    let before = (reports(None), reports(Some(noon(2) - Duration::from_secs(43_200))));
+    assert!(before.0[0].total.cost_unknown > 0 && before.0[0].total.cost_usd.is_some());
+
+    let mut store = Store::open(&path).unwrap();
+    // Whole days alone: that of the moment itself stays.
+    assert_eq!(store.sum_up_before(noon(3)).unwrap(), 3);
+    assert_eq!(store.sum_up_before(noon(3)).unwrap(), 0);
+    assert_eq!((reports(None), reports(Some(noon(2) - Duration::from_secs(43_200)))), before);
+    let left = store.connection().query_row("SELECT COUNT(*) FROM requests", [], |row| row.get::<_, i64>(0));
+    assert_eq!(left.unwrap(), 10);
+    let of_sessions = report::read(&path, Query { by: By::Session, ..Query::default() }).unwrap();
+    assert_eq!(of_sessions.total, before.0[0].total);
+    assert_eq!(of_sessions.lines.iter().map(|line| line.requests).sum::<u64>(), 40);
+    assert!(of_sessions.sums_until.is_some());
+
+    // A clock that was set back brings another request for a day that is summed up.
+    write(&path, vec![record("late", noon(1), vec![a(7)])]);
+    store.sum_up_before(noon(3)).unwrap();
+    assert_eq!(reports(None)[0].total.requests, 41);
+    assert_eq!(reports(None)[0].lines.len(), 4);
+}
+
+#[test]
+fn a_database_of_an_earlier_version_is_brought_to_the_present() {
+    let dir = dir();
+    let path = dir.path().join("l");
+    write(&path, vec![record("1", noon(0), vec![attempt("a", "known", Ended::Ok, usage(1, 1))])]);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("DROP TABLE sums; PRAGMA user_version = 1").unwrap();
+    assert_eq!(report::read(&path, Query::default()).unwrap().total.requests, 1);
 }

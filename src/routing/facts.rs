@@ -20,4 +20,6 @@ pub struct Facts {
     pub client: Option<Arc<str>>,
     /// Headers that rules may match: lower-case name, value. Never credentials.
     pub headers: Vec<(Arc<str>, Arc<str>)>,
+    /// The mark `warn` of a budget is passed that counts for the request: what costs less goes first.
+    pub over_budget: bool,
 }

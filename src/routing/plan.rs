@@ -3,7 +3,8 @@
 //!
 //! First come those whom somebody named (`gather`), then each is judged (`judge`), then the rest is put in
 //! order: written order for targets of the caller, a rule or an alias; tier and strategy for those who list
-//! the model; the session's own first of all; blocked ones last.
+//! the model; the session's own first of all; blocked ones last. Past the mark of a budget it is the price that
+//! puts all of them in order.
 
 mod gather;
 mod judge;
@@ -137,13 +138,19 @@ fn arrange(inputs: &Inputs<'_>, standing: &mut [Standing], balance: &mut Balance
     let table = inputs.table;
     let routing = &table.routing;
     let tier = |standing: &Standing| table.rows.get(standing.wish.row).map_or(u32::MAX, |row| row.priority);
-    // The score weighs the tier itself.
+    // The score weighs the tier itself; where money is short neither it nor the written order counts.
     let strict_tier = |standing: &Standing| match routing.strategy {
+        _ if inputs.facts.over_budget => 0,
         Strategy::Score => 0,
         _ => tier(standing),
     };
+    let step = |standing: &Standing| match standing.wish.reason {
+        Reason::Fallback => u32::MAX,
+        _ if inputs.facts.over_budget => 0,
+        _ => standing.wish.step,
+    };
     let key = |standing: &Standing| {
-        (standing.blocked.map(Blocked::badness), standing.wish.step, standing.demoted, strict_tier(standing))
+        (standing.blocked.map(Blocked::badness), step(standing), standing.demoted, strict_tier(standing))
     };
     standing.sort_by(|a, b| {
         key(a).cmp(&key(b)).then_with(|| a.vital.error_rate.total_cmp(&b.vital.error_rate)).then_with(|| {
@@ -164,7 +171,7 @@ fn arrange(inputs: &Inputs<'_>, standing: &mut [Standing], balance: &mut Balance
         start += len;
     }
 
-    if let Some(affinity) = inputs.affinity {
+    if let Some(affinity) = inputs.affinity.filter(|_| !inputs.facts.over_budget) {
         let sticky = standing[..free].iter().position(|standing| {
             standing.wish.reason != Reason::Fallback
                 && standing.wish.model == affinity.model
@@ -176,12 +183,16 @@ fn arrange(inputs: &Inputs<'_>, standing: &mut [Standing], balance: &mut Balance
     }
 }
 
+/// Why candidates stand in the order of their prices, whatever the strategy.
+const PAST_A_MARK: &str = "by price, since a budget's mark is passed";
+
 /// Orders equals by the strategy.
 fn order_group(inputs: &Inputs<'_>, group: &mut [Standing], balance: &mut Balance) {
     let Inputs { table, facts, .. } = *inputs;
     let routing = &table.routing;
+    let strategy = if facts.over_budget { Strategy::Cost } else { routing.strategy };
     group.sort_by_key(|standing| standing.wish.row);
-    let needs_cost = matches!(routing.strategy, Strategy::Cost | Strategy::Score);
+    let needs_cost = matches!(strategy, Strategy::Cost | Strategy::Score);
     let entrants: Vec<Entrant> = group
         .iter()
         .map(|standing| {
@@ -200,8 +211,8 @@ fn order_group(inputs: &Inputs<'_>, group: &mut [Standing], balance: &mut Balanc
             }
         })
         .collect();
-    let words = select::in_words(routing.strategy);
-    let order = select::order(routing.strategy, &entrants, balance, inputs.draw, routing.score);
+    let words = if facts.over_budget { PAST_A_MARK } else { select::in_words(strategy) };
+    let order = select::order(strategy, &entrants, balance, inputs.draw, routing.score);
     for (rank, who) in order.into_iter().enumerate() {
         if let Some(standing) = group.get_mut(who) {
             standing.rank = rank;

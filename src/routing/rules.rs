@@ -18,6 +18,7 @@ pub struct Matcher {
     session: Option<WildMatch>,
     agent: Option<WildMatch>,
     client: Option<WildMatch>,
+    over_budget: Option<bool>,
 }
 
 // === impl Matcher ===
@@ -38,6 +39,7 @@ impl Matcher {
             session: glob(&rule.session),
             agent: glob(&rule.agent),
             client: glob(&rule.client),
+            over_budget: rule.over_budget,
         }
     }
 
@@ -46,6 +48,7 @@ impl Matcher {
         let model = facts.head.model.as_str();
         let says = |glob: &WildMatch, text: Option<&str>| text.is_some_and(|text| glob.matches(text));
         self.role.is_none_or(|role| has_role(role, facts))
+            && self.over_budget.is_none_or(|over| facts.over_budget == over)
             && self.above_tokens.is_none_or(|limit| facts.head.estimated_tokens > limit)
             && self
                 .model

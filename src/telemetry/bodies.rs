@@ -1,5 +1,5 @@
-//! Bodies in the log, only when `[logging] responses` asks for them: redacted, bounded, and for an hour at most, so
-//! that a switch that was forgotten does not fill a disk with what people and models said.
+//! Bodies in the log, only when `[logging] responses` or `request_bodies` asks for them: redacted, bounded, and for an
+//! hour at most, so that a switch that was forgotten does not fill a disk with what people and models said.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,21 +15,56 @@ pub const LIMIT: usize = 4 << 10;
 /// The target of these lines.
 pub const TARGET: &str = "cproxy::body";
 
-/// Until when bodies are logged, in seconds since 1970; 0 is not at all.
-static UNTIL: AtomicU64 = AtomicU64::new(0);
+/// Until when bodies of requests, and those of answers, are logged, in seconds since 1970; 0 is not at all.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static ANSWERS: AtomicU64 = AtomicU64::new(0);
 
-/// Asks for bodies for an hour from now on, or no more.
-pub fn set(wanted: bool) {
-    let until = if wanted { clock::unix().saturating_add(LASTS) } else { 0 };
-    UNTIL.store(until, Ordering::Relaxed);
-    if wanted {
-        tracing::warn!("bodies are logged, redacted and cut, for an hour from now on (logging.responses)");
+/// Which body it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A caller's request, as it came.
+    Request,
+    /// What the caller gets.
+    Answer,
+    /// What an upstream said when it refused.
+    Refusal,
+}
+
+// === impl What ===
+
+impl What {
+    fn as_str(self) -> &'static str {
+        match self {
+            What::Request => "request",
+            What::Answer => "answer",
+            What::Refusal => "upstream's error",
+        }
+    }
+
+    fn until(self) -> &'static AtomicU64 {
+        match self {
+            What::Request => &REQUESTS,
+            What::Answer | What::Refusal => &ANSWERS,
+        }
     }
 }
 
-/// Whether bodies are logged now.
-pub fn wanted() -> bool {
-    match UNTIL.load(Ordering::Relaxed) {
+/// Asks for these bodies for an hour from now on, or no more.
+pub fn set(what: What, wanted: bool) {
+    let until = if wanted { clock::unix().saturating_add(LASTS) } else { 0 };
+    what.until().store(until, Ordering::Relaxed);
+    if wanted {
+        let key = match what {
+            What::Request => "logging.request_bodies",
+            What::Answer | What::Refusal => "logging.responses",
+        };
+        tracing::warn!("bodies are logged, redacted and cut, for an hour from now on ({key})");
+    }
+}
+
+/// Whether these bodies are logged now.
+pub fn wanted(what: What) -> bool {
+    match what.until().load(Ordering::Relaxed) {
         0 => false,
         until => {
             let now = clock::unix();
@@ -39,10 +74,10 @@ pub fn wanted() -> bool {
     }
 }
 
-/// Logs a body, if that is wanted. `what` says which: `request`, `answer`, `upstream's error`.
-pub fn log(request: &str, what: &'static str, body: &[u8]) {
-    if wanted() {
-        tracing::info!(target: TARGET, request, what, body = redact::body(body, LIMIT), "body");
+/// Logs a body, if that is wanted.
+pub fn log(request: &str, what: What, body: &[u8]) {
+    if wanted(what) {
+        tracing::info!(target: TARGET, request, what = what.as_str(), body = redact::body(body, LIMIT), "body");
     }
 }
 
@@ -50,7 +85,7 @@ pub fn log(request: &str, what: &'static str, body: &[u8]) {
 #[derive(Debug)]
 pub struct Tap {
     request: std::sync::Arc<str>,
-    what: &'static str,
+    what: What,
     seen: Vec<u8>,
     total: usize,
 }
@@ -59,8 +94,8 @@ pub struct Tap {
 
 impl Tap {
     /// `None` if bodies are not wanted.
-    pub fn new(request: &std::sync::Arc<str>, what: &'static str) -> Option<Tap> {
-        wanted().then(|| Tap { request: request.clone(), what, seen: Vec::new(), total: 0 })
+    pub fn new(request: &std::sync::Arc<str>, what: What) -> Option<Tap> {
+        wanted(what).then(|| Tap { request: request.clone(), what, seen: Vec::new(), total: 0 })
     }
 
     /// A piece of the body.
@@ -75,6 +110,6 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         let body = redact::beginning(&self.seen, self.total, LIMIT);
-        tracing::info!(target: TARGET, request = &*self.request, what = self.what, body, "body");
+        tracing::info!(target: TARGET, request = &*self.request, what = self.what.as_str(), body, "body");
     }
 }

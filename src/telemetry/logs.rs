@@ -5,12 +5,14 @@ use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::bodies::{self, What};
+use super::panics;
 use super::rotate::{self, Rotating};
-use super::{bodies, panics};
 use crate::config::{LogFormat, Logging};
 
 /// Lines that may wait for a writing thread; about 4 MB.
@@ -18,6 +20,9 @@ const WAITING: usize = 16_384;
 
 /// Libraries whose spans and events would cost time on a request's path.
 const LIBRARIES: [&str; 8] = ["ractor", "hyper", "hyper_util", "reqwest", "rustls", "rmcp", "h2", "tower"];
+
+/// Below warnings this library logs whole calls and results, prompts and answers among them: whatever the level.
+const INDISCREET: &str = "rmcp";
 
 /// Keeps the writing threads; dropping it writes what is left.
 pub struct Logs {
@@ -59,11 +64,14 @@ pub fn init(config: &Logging) -> Logs {
         EnvFilter::new("info,ractor=warn,hyper=warn,reqwest=warn,rmcp=warn")
     });
     let (filter, handle) = reload::Layer::new(filter);
-    if tracing_subscriber::registry().with(filter).with(terminal).with(file).try_init().is_ok() {
+    let discreet = filter_fn(is_discreet);
+    if tracing_subscriber::registry().with(filter).with(discreet).with(terminal).with(file).try_init().is_ok()
+    {
         let running = Running { filter: handle, dropped, config: Mutex::new(config.clone()) };
         let _ = RUNNING.set(running); // once in a process, as the line above
         panics::install();
-        bodies::set(config.responses);
+        bodies::set(What::Request, config.request_bodies);
+        bodies::set(What::Answer, config.responses);
     }
     Logs { _guards: guards }
 }
@@ -77,8 +85,13 @@ pub fn set_level(level: &str) -> Result<(), String> {
 pub fn reconfigure(new: &Logging) -> Result<(), String> {
     let Some(running) = RUNNING.get() else { return Ok(()) };
     let before = running.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if before.responses != new.responses {
-        bodies::set(new.responses);
+    for (what, before, new) in [
+        (What::Request, before.request_bodies, new.request_bodies),
+        (What::Answer, before.responses, new.responses),
+    ] {
+        if before != new {
+            bodies::set(what, new);
+        }
     }
     change(|config| config.clone_from(new))
 }
@@ -110,6 +123,11 @@ pub fn warnings() -> Vec<String> {
         warnings.push(format!("{dropped} lines of the log were dropped, since writing them was too slow"));
     }
     warnings
+}
+
+/// Whether a line may be written at all, whatever level is asked for.
+fn is_discreet(line: &tracing::Metadata<'_>) -> bool {
+    !line.target().starts_with(INDISCREET) || *line.level() <= tracing::Level::WARN
 }
 
 /// How lines look.

@@ -1,11 +1,13 @@
-//! Metrics, in Prometheus's text format. Nothing is counted on a request's path: counts and histograms are folded
-//! out of the records of requests that have ended, by whoever reads those; levels are sampled when scraped.
+//! Metrics. Nothing is counted on a request's path: counts and histograms are folded out of the records of requests
+//! that have ended, by whoever reads those; levels are sampled when somebody looks. All of them make one [`Page`], which
+//! is written in Prometheus's text format for `/metrics`, and by `otlp` for a collector.
 //!
-//! Names follow the OpenTelemetry semantic conventions for generative AI clients where those have one, and
-//! Prometheus's naming otherwise. Labels are bounded: providers by their names in the config, models as far as the
+//! Names follow the OpenTelemetry semantic conventions for generative AI clients where those have one; ours begin with
+//! `cproxy.`. In Prometheus's form dots become underscores and the unit follows. Labels are bounded: providers by their names in the config, models as far as the
 //! config names them (`other` for the rest), and closed vocabularies. Nothing that a client sends becomes a label.
 //!
-//! Sources: OpenTelemetry, "Semantic conventions for generative AI metrics"; Prometheus, "Exposition formats".
+//! Sources: OpenTelemetry, "Semantic conventions for generative AI metrics" and "Prometheus and OpenMetrics
+//! Compatibility"; Prometheus, "Exposition formats".
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -134,65 +136,112 @@ impl Metrics {
     }
 
     /// Writes all of it.
-    pub fn render(&self, out: &mut Page) {
-        out.family("cproxy_requests_total", "counter", "Requests that have ended, by front and outcome.");
+    pub fn render(&self, page: &mut Page) {
+        page.family(
+            "cproxy.requests",
+            "{request}",
+            Kind::Counter,
+            "Requests that have ended, by front and outcome.",
+        );
         for ((front, outcome), count) in &self.requests {
-            out.sample("cproxy_requests_total", &[("front", front), ("outcome", outcome)], *count);
+            page.count(&[("front", front), ("outcome", outcome)], *count);
         }
-        out.family("cproxy_cache_hits_total", "counter", "Requests answered from the response cache.");
-        out.sample("cproxy_cache_hits_total", &[], self.cached);
-        out.family("cproxy_attempts_total", "counter", "Attempts at providers, by what became of them.");
+        page.family(
+            "cproxy.cache_hits",
+            "{request}",
+            Kind::Counter,
+            "Requests answered from the response cache.",
+        );
+        page.count(&[], self.cached);
+        page.family(
+            "cproxy.attempts",
+            "{attempt}",
+            Kind::Counter,
+            "Attempts at providers, by what became of them.",
+        );
         for ((provider, outcome), count) in &self.attempts {
-            out.sample("cproxy_attempts_total", &[("provider", provider), ("outcome", outcome)], *count);
+            page.count(&[("provider", provider), ("outcome", outcome)], *count);
         }
-        out.family("cproxy_failovers_total", "counter", "Attempts that made way for another, by reason.");
+        page.family(
+            "cproxy.failovers",
+            "{attempt}",
+            Kind::Counter,
+            "Attempts that made way for another, by reason.",
+        );
         for (reason, count) in &self.failovers {
-            out.sample("cproxy_failovers_total", &[("reason", reason)], *count);
+            page.count(&[("reason", reason)], *count);
         }
-        out.family("cproxy_overhead_microseconds", "histogram", "What cproxy itself added to a request.");
-        self.overhead.render(out, "cproxy_overhead_microseconds", &OVERHEAD_MICROS, &[]);
-        out.family("cproxy_queue_seconds", "histogram", "How long requests waited for places at providers.");
-        self.queue.render(out, "cproxy_queue_seconds", &QUEUE, &[]);
-        self.render_served(out);
+        page.family("cproxy.overhead", "us", Kind::Histogram, "What cproxy itself added to a request.");
+        page.histogram(&[], &OVERHEAD_MICROS, &self.overhead);
+        page.family(
+            "cproxy.queue",
+            "s",
+            Kind::Histogram,
+            "How long requests waited for places at providers.",
+        );
+        page.histogram(&[], &QUEUE, &self.queue);
+        self.render_served(page);
     }
 
-    fn render_served(&self, out: &mut Page) {
-        let name = "gen_ai_client_token_usage";
-        out.family(name, "histogram", "Tokens of an attempt.");
+    fn render_served(&self, page: &mut Page) {
+        page.family("gen_ai.client.token.usage", "{token}", Kind::Histogram, "Tokens of an attempt.");
         for (model, served) in &self.served {
             let [a, b, c, d] = model.labels();
-            served.input.render(out, name, &TOKENS, &[a, b, c, d, ("gen_ai_token_type", "input")]);
-            served.output.render(out, name, &TOKENS, &[a, b, c, d, ("gen_ai_token_type", "output")]);
+            page.histogram(&[a, b, c, d, ("gen_ai.token.type", "input")], &TOKENS, &served.input);
+            page.histogram(&[a, b, c, d, ("gen_ai.token.type", "output")], &TOKENS, &served.output);
         }
-        let name = "gen_ai_client_operation_duration_seconds";
-        out.family(name, "histogram", "How long an attempt took, from admission to its end.");
+        let help = "How long an attempt took, from admission to its end.";
+        page.family("gen_ai.client.operation.duration", "s", Kind::Histogram, help);
         for (model, served) in &self.served {
             let [a, b, c, d] = model.labels();
             for (error, histogram) in &served.duration {
-                histogram.render(out, name, &SECONDS, &[a, b, c, d, ("error_type", error)]);
+                page.histogram(&[a, b, c, d, ("error.type", error)], &SECONDS, histogram);
             }
         }
-        let name = "gen_ai_client_operation_time_to_first_chunk_seconds";
-        out.family(name, "histogram", "From a request's begin to its first output.");
+        let help = "From a request's begin to its first output.";
+        page.family("gen_ai.client.operation.time_to_first_chunk", "s", Kind::Histogram, help);
         for (model, served) in &self.served {
-            served.first_output.render(out, name, &SECONDS, &model.labels());
+            page.histogram(&model.labels(), &SECONDS, &served.first_output);
         }
-        out.family("cproxy_tokens_total", "counter", "Tokens by bucket; thinking is a part of output.");
+        let of =
+            |model: &Model| [("provider", model.provider.to_string()), ("model", model.model.to_string())];
+        page.family(
+            "cproxy.tokens",
+            "{token}",
+            Kind::Counter,
+            "Tokens by bucket; thinking is a part of output.",
+        );
         for (model, served) in &self.served {
             for (bucket, tokens) in BUCKETS.iter().zip(served.tokens) {
-                let labels = [("provider", &*model.provider), ("model", &*model.model), ("bucket", bucket)];
-                out.sample("cproxy_tokens_total", &labels, tokens);
+                let [(a, provider), (b, name)] = &of(model);
+                page.count(&[(a, provider), (b, name), ("bucket", bucket)], tokens);
             }
         }
-        out.family("cproxy_cost_usd_total", "counter", "US dollars, as far as prices are known.");
+        let help =
+            "Of the input tokens since the start, the share that was read from the provider's prompt cache.";
+        page.family("cproxy.prompt_cache_hit_rate", "", Kind::Gauge, help);
         for (model, served) in &self.served {
-            let labels = [("provider", &*model.provider), ("model", &*model.model)];
-            out.sample("cproxy_cost_usd_total", &labels, dollars(served.cost_micros));
+            let [input, read, written, ..] = served.tokens;
+            let all = input.saturating_add(read).saturating_add(written);
+            if all > 0 {
+                let [(a, provider), (b, name)] = &of(model);
+                page.sample(&[(a, provider), (b, name)], read as f64 / all as f64);
+            }
         }
-        out.family("cproxy_cost_unknown_attempts_total", "counter", "Attempts whose cost is unknown.");
+        page.family("cproxy.cost", "usd", Kind::Counter, "US dollars, as far as prices are known.");
         for (model, served) in &self.served {
-            let labels = [("provider", &*model.provider), ("model", &*model.model)];
-            out.sample("cproxy_cost_unknown_attempts_total", &labels, served.cost_unknown);
+            let [(a, provider), (b, name)] = &of(model);
+            page.sample(&[(a, provider), (b, name)], dollars(served.cost_micros));
+        }
+        page.family(
+            "cproxy.cost_unknown_attempts",
+            "{attempt}",
+            Kind::Counter,
+            "Attempts whose cost is unknown.",
+        );
+        for (model, served) in &self.served {
+            let [(a, provider), (b, name)] = &of(model);
+            page.count(&[(a, provider), (b, name)], served.cost_unknown);
         }
     }
 }
@@ -201,17 +250,20 @@ impl Metrics {
 
 impl Model {
     fn labels(&self) -> [(&'static str, &str); 4] {
-        let system = match self.kind {
-            // The conventions' names for who serves; a name of the config tells which of them.
-            "gemini" => "gcp.gemini",
-            kind => kind,
-        };
         [
-            ("gen_ai_operation_name", "chat"),
-            ("gen_ai_provider_name", system),
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", system(self.kind)),
             ("provider", &self.provider),
-            ("gen_ai_request_model", &self.model),
+            ("gen_ai.request.model", &self.model),
         ]
+    }
+}
+
+/// The conventions' name for who serves; a name of the config tells which of them.
+pub(super) fn system(kind: &'static str) -> &'static str {
+    match kind {
+        "gemini" => "gcp.gemini",
+        kind => kind,
     }
 }
 
@@ -256,77 +308,178 @@ impl<const N: usize> Histogram<N> {
             *count += 1;
         }
     }
-
-    fn render(&self, out: &mut Page, name: &str, bounds: &[f64; N], labels: &[(&str, &str)]) {
-        if self.count == 0 {
-            return;
-        }
-        let mut below = 0;
-        for (bound, count) in bounds.iter().zip(self.counts) {
-            below += count;
-            out.bucket(name, labels, Some(*bound), below);
-        }
-        out.bucket(name, labels, None, self.count);
-        out.suffixed(name, "_sum", labels, self.sum);
-        out.suffixed(name, "_count", labels, self.count);
-    }
 }
 
-/// A page in Prometheus's text format.
-#[derive(Debug, Default)]
+/// What is measured at a moment: families of series.
+#[derive(Clone, Debug, Default)]
 pub struct Page {
-    text: String,
+    families: Vec<Family>,
+}
+
+/// Series of one name.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    /// By the conventions, with dots.
+    pub(super) name: &'static str,
+    /// By UCUM: `s`, `us`, `{token}`; empty where there is none.
+    pub(super) unit: &'static str,
+    pub(super) kind: Kind,
+    pub(super) help: &'static str,
+    pub(super) points: Vec<Point>,
+}
+
+/// What a series means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// A level.
+    Gauge,
+    /// How values are distributed.
+    Histogram,
+}
+
+/// One series at this moment.
+#[derive(Clone, Debug)]
+pub(super) struct Point {
+    pub(super) labels: Vec<(&'static str, Box<str>)>,
+    pub(super) value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Number(f64),
+    /// How many values lie up to each bound and above the one before; those above the last are only in `count`.
+    Histogram {
+        bounds: &'static [f64],
+        counts: Box<[u64]>,
+        count: u64,
+        sum: f64,
+    },
 }
 
 // === impl Page ===
 
 impl Page {
-    /// The text.
+    /// Begins a family.
+    pub fn family(&mut self, name: &'static str, unit: &'static str, kind: Kind, help: &'static str) {
+        self.families.push(Family { name, unit, kind, help, points: Vec::new() });
+    }
+
+    /// A number, in the family that was begun last. A label without a value is none.
+    pub fn sample(&mut self, labels: &[(&'static str, &str)], value: f64) {
+        self.point(labels, Value::Number(value));
+    }
+
+    /// The same for a count.
+    pub fn count(&mut self, labels: &[(&'static str, &str)], count: u64) {
+        self.sample(labels, count as f64);
+    }
+
+    fn histogram<const N: usize>(
+        &mut self,
+        labels: &[(&'static str, &str)],
+        bounds: &'static [f64; N],
+        histogram: &Histogram<N>,
+    ) {
+        if histogram.count > 0 {
+            let counts = histogram.counts.into();
+            let (count, sum) = (histogram.count, histogram.sum);
+            self.point(labels, Value::Histogram { bounds, counts, count, sum });
+        }
+    }
+
+    fn point(&mut self, labels: &[(&'static str, &str)], value: Value) {
+        let labels = labels.iter().filter(|(_, value)| !value.is_empty());
+        let labels = labels.map(|(name, value)| (*name, Box::from(*value))).collect();
+        if let Some(family) = self.families.last_mut() {
+            family.points.push(Point { labels, value });
+        }
+    }
+
+    /// The families.
+    pub(super) fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// In Prometheus's text format.
     pub fn into_text(self) -> String {
-        self.text
+        let mut text = String::new();
+        for family in &self.families {
+            family.write(&mut text);
+        }
+        text
+    }
+}
+
+// === impl Family ===
+
+impl Family {
+    /// The name in Prometheus's form.
+    fn prometheus(&self) -> String {
+        let unit = match self.unit {
+            "s" => "_seconds",
+            "us" => "_microseconds",
+            "usd" => "_usd",
+            _ => "", // what is counted is in the name
+        };
+        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", self.name.replace('.', "_"))
     }
 
-    /// Begins a family of series. `kind`: `counter`, `gauge`, `histogram`.
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    /// Writes a sample.
-    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
-        self.suffixed(name, "", labels, value);
-    }
-
-    fn suffixed(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
-        let _ = write!(self.text, "{name}{suffix}");
-        self.labels(labels, None);
-        let _ = writeln!(self.text, " {value}");
-    }
-
-    fn bucket(&mut self, name: &str, labels: &[(&str, &str)], bound: Option<f64>, value: u64) {
-        let _ = write!(self.text, "{name}_bucket");
-        let bound = bound.map_or_else(|| "+Inf".to_owned(), |bound| bound.to_string());
-        self.labels(labels, Some(&bound));
-        let _ = writeln!(self.text, " {value}");
-    }
-
-    fn labels(&mut self, labels: &[(&str, &str)], le: Option<&str>) {
-        let all = labels.iter().copied().chain(le.map(|le| ("le", le)));
-        let mut separator = '{';
-        for (name, value) in all {
-            let _ = write!(self.text, "{separator}{name}=\"");
-            for c in value.chars() {
-                match c {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    c => self.text.push(c),
+    fn write(&self, text: &mut String) {
+        let name = self.prometheus();
+        let kind = match self.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {kind}", self.help);
+        for Point { labels, value } in &self.points {
+            match value {
+                Value::Number(number) => line(text, &name, "", labels, None, number),
+                Value::Histogram { bounds, counts, count, sum } => {
+                    let mut below = 0;
+                    for (bound, count) in bounds.iter().zip(counts) {
+                        below += count;
+                        line(text, &name, "_bucket", labels, Some(&bound.to_string()), &below);
+                    }
+                    line(text, &name, "_bucket", labels, Some("+Inf"), count);
+                    line(text, &name, "_sum", labels, None, sum);
+                    line(text, &name, "_count", labels, None, count);
                 }
             }
-            self.text.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.text.push('}');
         }
     }
+}
+
+/// A line of a series.
+fn line(
+    text: &mut String,
+    name: &str,
+    suffix: &str,
+    labels: &[(&'static str, Box<str>)],
+    bound: Option<&str>,
+    value: &dyn fmt::Display,
+) {
+    let _ = write!(text, "{name}{suffix}");
+    let all = labels.iter().map(|(name, value)| (*name, &**value)).chain(bound.map(|bound| ("le", bound)));
+    let mut separator = '{';
+    for (name, value) in all {
+        let _ = write!(text, "{separator}{}=\"", name.replace('.', "_"));
+        for c in value.chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                c => text.push(c),
+            }
+        }
+        text.push('"');
+        separator = ',';
+    }
+    if separator == ',' {
+        text.push('}');
+    }
+    let _ = writeln!(text, " {value}");
 }

@@ -3,6 +3,7 @@
 pub mod bodies;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;
 pub mod panics;
 pub mod redact;
 pub mod requests;

@@ -262,20 +262,25 @@ impl Upstream {
 impl Daemon {
     /// A daemon with this config, on a free port.
     pub fn start(config: &str) -> Daemon {
-        Daemon::start_on(config, 0)
+        Daemon::start_by(&[], config, 0)
     }
 
     /// A daemon with this config, on this port.
     pub fn start_on(config: &str, port: u16) -> Daemon {
+        Daemon::start_by(&[], config, port)
+    }
+
+    /// The same, started by this command, which is given the daemon's own.
+    pub fn start_by(by: &[&str], config: &str, port: u16) -> Daemon {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let quiet = if config.contains("[ledger]") { "" } else { "\n[ledger]\nenabled = false\n" };
         std::fs::write(&path, format!("{config}{quiet}")).unwrap();
-        let mut command = Command::new(CPROXY);
-        command
-            .args(["serve", "--port", &port.to_string(), "--config"])
-            .arg(&path)
-            .current_dir(folder.path());
+        let port = port.to_string();
+        let words: Vec<&str> =
+            by.iter().copied().chain([CPROXY, "serve", "--port", &port, "--config"]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(&path).current_dir(folder.path());
         let home = text(folder.path());
         let mut process = Process::start(command, &[("HOME", &home), (KEY_VARIABLE, UPSTREAM_KEY)]);
         let url = address(&process.line("listens on"));
@@ -336,7 +341,9 @@ impl Daemon {
     }
 
     /// Kills it, as `kill -9` does.
-    pub fn kill(self) {}
+    pub fn kill(&self) {
+        signal("KILL", &self.process.child.id().to_string());
+    }
 
     /// Stops it, and waits for its end.
     pub fn stop(self) -> Ended {

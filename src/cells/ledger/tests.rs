@@ -25,6 +25,7 @@ fn record(id: &str) -> Record {
             model: "client-model".into(),
             ended: Ended::Ok,
             usage: Some(usage),
+            at: Duration::ZERO,
             took: Duration::from_millis(70),
         }],
         route: String::new(),

@@ -119,7 +119,8 @@ fn an_absent_file_is_an_error_only_where_one_was_named() {
     let world = World::default();
     let default = world.load_from(&Source::Default("/home/me/c.toml".into()), Overrides::default()).unwrap();
     assert_eq!(default.source, "built-in defaults");
-    assert_eq!(default.files_to_watch, [PathBuf::from("/home/me/c.toml")]);
+    let watched = ["/home/me/c.toml", "/home/me/cproxy.env"].map(PathBuf::from);
+    assert_eq!(default.files_to_watch, watched);
     let named = world.load_from(&Source::File("/home/me/c.toml".into()), Overrides::default()).unwrap_err();
     assert!(named.to_string().starts_with("/home/me/c.toml: the file can't be read"), "{named}");
 }
@@ -368,7 +369,8 @@ fn keys_come_from_variables_and_files_into_one_pool() {
         .unwrap();
     let pool: Vec<&str> = loaded.keys["a"].pool().iter().map(|key| key.expose()).collect();
     assert_eq!(pool, ["key-a", "key-c", "key-f"]);
-    assert_eq!(loaded.files_to_watch, [PathBuf::from("/etc/cproxy/b.key"), "/home/me/a.key".into()]);
+    let watched = ["/etc/cproxy/b.key", "/etc/cproxy/cproxy.env", "/home/me/a.key"].map(PathBuf::from);
+    assert_eq!(loaded.files_to_watch, watched);
     assert_eq!(loaded.warnings.len(), 2, "B is missing, b.key is a double: {:?}", loaded.warnings);
 }
 
@@ -530,4 +532,51 @@ proptest::proptest! {
         let _ = load_text(&format!("{key} = {value}\n"));
         let _ = load_text(&format!("providers.a.kind = \"openai\"\n{key} = {value}\n"));
     }
+}
+
+// === the file with variables ===
+
+#[test]
+fn variables_come_from_a_file_beside_the_config_unless_the_process_has_them() {
+    let world = World::default().variable("B", "from-the-process").file(
+        "/etc/cproxy/cproxy.env",
+        "# keys\n\nexport A = \"from-the-file\"\nB=not-this\nCPROXY_SERVER_PORT=4001\n",
+        0o600,
+    );
+    let loaded = world.load("[providers.a]\nkind = \"openai\"\napi_keys_env = [\"A\", \"B\"]\n").unwrap();
+    let keys: Vec<&str> = loaded.keys["a"].pool().iter().map(crate::config::secret::Key::expose).collect();
+    assert_eq!(keys, ["from-the-file", "from-the-process"]);
+    assert_eq!(loaded.config.server.port, 4001);
+    assert!(loaded.files_to_watch.contains(&PathBuf::from("/etc/cproxy/cproxy.env")));
+}
+
+#[test]
+fn a_file_with_variables_that_others_can_read_or_that_is_none_is_refused() {
+    let refused = |text: &str, mode| {
+        let world = World::default().file("/etc/cproxy/cproxy.env", text, mode);
+        world.load("").unwrap_err().to_string()
+    };
+    assert!(refused("A=secret-key-material", 0o644).contains("chmod 600 /etc/cproxy/cproxy.env"));
+    let shown = refused("# one\nsecret-key-material\n", 0o600);
+    assert!(shown.contains("cproxy.env:2") && shown.contains("NAME=value"), "{shown}");
+    assert!(!shown.contains("secret-key-material"), "{shown}");
+}
+
+// === export ===
+
+#[test]
+fn the_collector_is_named_by_the_config_or_by_the_usual_variables() {
+    let world = World::default()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/")
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20abc,x-scope = a");
+    let loaded = world.load("[otlp]\nenabled = true\n").unwrap();
+    assert_eq!(loaded.config.otlp.endpoint.as_deref(), Some("https://collector.example"));
+    let headers: Vec<(&str, &str)> =
+        loaded.otlp_headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("authorization", "Basic abc"), ("x-scope", "a")]);
+    assert!(!world.load("").unwrap().config.otlp.enabled, "a variable alone sends nothing");
+    let named = world.load("[otlp]\nendpoint = \"http://127.0.0.1:9\"\n").unwrap();
+    assert_eq!(named.config.otlp.endpoint.as_deref(), Some("http://127.0.0.1:9"));
+    let refused = world.load("[otlp]\nenabled = true\nendpoint = \"http://169.254.169.254\"\n").unwrap_err();
+    assert!(refused.to_string().contains("otlp.endpoint"), "{refused}");
 }

@@ -82,4 +82,5 @@ fn matches_everything(rule: &Rule) -> bool {
         && rule.session.is_none()
         && rule.agent.is_none()
         && rule.client.is_none()
+        && rule.over_budget.is_none()
 }

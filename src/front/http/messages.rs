@@ -67,6 +67,7 @@ pub(super) async fn read(
         agent: text("x-claude-code-agent-id"),
         client: text("user-agent"),
         headers: matchable(&parts.headers),
+        over_budget: false,
         head,
     };
     Ok(Request {

@@ -241,6 +241,7 @@ pub(crate) fn request(
             agent: None,
             client: Some(Arc::from(Front::Mcp.as_str())),
             headers: Vec::new(),
+            over_budget: false,
         },
         headers,
         credential: Credential::default(),

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::{Barrier, Mutex};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -38,10 +40,13 @@ fn a_refusal_says_which_budget_and_what_to_do() {
 fn a_soft_limit_is_told_and_a_hard_one_refuses() {
     let mut budgets = budgets(limits(1.0));
     let first = budgets.reserve(None, None, 0, NOON).unwrap();
-    assert!(!first.soft);
-    budgets.settle(first, Some(500_000), NOON);
-    assert!(budgets.reserve(None, None, 0, NOON).unwrap().soft);
+    let second = budgets.reserve(None, None, 0, NOON).unwrap();
+    assert!(!budgets.is_past_a_mark(None, None, NOON));
+    assert_eq!(budgets.settle(first, Some(500_000), NOON), [Scope::Day]);
+    assert!(budgets.is_past_a_mark(None, None, NOON));
+    assert_eq!(budgets.settle(second, Some(1), NOON), [], "told once");
     assert_eq!(budgets.warnings().len(), 1, "{:?}", budgets.warnings());
+    assert!(!budgets.is_past_a_mark(None, None, NOON + 86_400));
 }
 
 #[test]
@@ -147,5 +152,39 @@ proptest! {
         prop_assert_eq!(budgets.day.spent.reserved, 0);
         prop_assert_eq!(budgets.month.spent.reserved, 0);
         prop_assert!(budgets.sessions.values().all(|spent| spent.reserved == 0));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Callers that come at the same moment, on threads of their own, can't pass a limit together, and none of them is
+    /// refused while there was room for all.
+    #[test]
+    fn callers_at_the_same_time_do_not_pass_a_limit_together(
+        estimates in prop::collection::vec(1i64..200_000, 2..12),
+        stop in 1i64..1_000_000,
+    ) {
+        let limit = Budget { warn: None, stop: Some(dollars(stop)) };
+        let budgets = Mutex::new(budgets(Limits { day: limit, ..Limits::default() }));
+        let start = Barrier::new(estimates.len());
+        let granted: Vec<Option<i64>> = std::thread::scope(|scope| {
+            let callers: Vec<_> = estimates.iter().map(|estimate| scope.spawn(|| {
+                start.wait();
+                let reserved = budgets.lock().unwrap().reserve(None, None, *estimate, NOON);
+                reserved.ok().map(|reserved| {
+                    // It costs what was expected, which is only known later.
+                    std::thread::yield_now();
+                    budgets.lock().unwrap().settle(reserved, Some(*estimate), NOON);
+                    *estimate
+                })
+            })).collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+        });
+        let spent: i64 = granted.iter().flatten().sum();
+        prop_assert!(spent <= stop, "{spent} of {stop}");
+        let wanted: i64 = estimates.iter().sum();
+        prop_assert!(wanted > stop || spent == wanted);
+        prop_assert_eq!(budgets.lock().unwrap().day.spent, Spent { settled: spent, reserved: 0, used: estimates.len() as u64 - granted.iter().filter(|one| one.is_none()).count() as u64 });
     }
 }

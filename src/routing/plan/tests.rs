@@ -681,3 +681,40 @@ fn the_suffix_for_a_million_tokens_widens_the_window_at_anthropic() {
     let plan = run(&table, &facts);
     assert_eq!(plan.candidates[0].window, Some(1_000_000));
 }
+
+#[test]
+fn past_the_mark_of_a_budget_what_costs_less_goes_first_and_rules_can_tell() {
+    let text = r#"
+        [providers.anthropic]
+        kind = "anthropic"
+        [providers.openrouter]
+        kind = "openrouter"
+        [providers.local]
+        kind = "local"
+        [models]
+        opus = ["anthropic/claude-opus-4-1", "openrouter/of-unknown-price", "anthropic/claude-haiku-4-5"]
+        [routing]
+        fallback_provider = "local"
+        [[routing.rules]]
+        model = "sonnet"
+        over_budget = true
+        targets = ["local/qwen3"]
+    "#;
+    let table = table(text);
+    let targets = |facts: &Facts, affinity: Option<&Target>| -> Vec<String> {
+        let plan = run_with(&table, facts, &|_, _| well(), affinity, &mut Balance::default());
+        plan.candidates.iter().map(|candidate| candidate.target.to_string()).collect()
+    };
+    let usual = targets(&asking("opus"), None);
+    assert_eq!(usual[..2], ["anthropic/claude-opus-4-1", "openrouter/of-unknown-price"]);
+    let home = Target { provider: "anthropic".into(), model: "claude-opus-4-1".into() };
+    let short = Facts { over_budget: true, ..asking("opus") };
+    let expected = ["anthropic/claude-haiku-4-5", "anthropic/claude-opus-4-1", "openrouter/of-unknown-price"];
+    // Not even a session's home goes before it; the fallback stays last, though it is free.
+    assert_eq!(targets(&short, Some(&home))[..3], expected);
+    let plan = run(&table, &short);
+    assert!(plan.candidates[0].why.to_string().contains("a budget's mark is passed"), "{plan}");
+
+    assert_eq!(targets(&Facts { over_budget: true, ..asking("sonnet") }, None)[0], "local/qwen3");
+    assert!(run(&table, &asking("sonnet")).rule.is_none());
+}

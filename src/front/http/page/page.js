@@ -7,6 +7,8 @@ const EVERY = 1000;
 const KEPT = 300; // looks that the small charts remember
 const looks = { requests: [], open: [], errors: [], failovers: [] };
 let before = null;
+let today = null; // the ledger's line of this day, and the tokens of the days before it
+let spent = [];
 const drawn = new Map();
 
 const at = (id) => document.getElementById(id);
@@ -97,6 +99,10 @@ function totals(status, seconds) {
     tile(number(status.errors), "answered with an error", looks.errors),
     tile(number(status.failovers), "saved by another attempt", looks.failovers),
   ];
+  if (today) {
+    const tokens = `${number(tokensOf(today))} tokens today`;
+    tiles.push(tile(money(today.cost_usd) + (today.cost_unknown && today.cost_usd ? " + ?" : ""), tokens, spent));
+  }
   if (typeof status.faults === "number") tiles.push(tile(number(status.faults), "faults injected", []));
   at("totals").replaceChildren(...tiles);
 }
@@ -181,15 +187,20 @@ function actors(element, list) {
   table(element, ["actor", "state", "restarts", "mailbox", "last failure"], rows);
 }
 
-// One request of those that ended.
+// Requests that are shown until all are asked for.
+const FEW = 12;
+let all = false;
+
+// One request of those that ended. Who was tried stands without the model where that is the one asked for.
 function requestRow(request) {
+  const tried = request.route.replaceAll("/" + request.model + ":", ":").replaceAll("_", " ");
   const outcome = request.fault ? `${request.outcome}: ${request.fault.replaceAll("_", " ")}` : request.outcome;
   const tokens = request.output_tokens === null ? "" : `${number(request.input_tokens)} → ${number(request.output_tokens)}`;
   return [
     make("td", new Date(request.began).toLocaleTimeString(), "quiet"),
     make("td", request.model),
     make("td", outcome + (request.cached ? ", cached" : ""), tint(request.outcome)),
-    make("td", request.route, "wrap"),
+    make("td", tried, "wrap"),
     make("td", millis(request.total_ms), "number"),
     make("td", tokens, "number"),
     make("td", request.cost_usd === null ? "" : money(request.cost_usd), "number"),
@@ -202,11 +213,19 @@ function recent(answer) {
   at("recent-section").hidden = list.length === 0;
   if (list.length > 0) {
     const heads = ["began", "model", "outcome", "tried", "took", "tokens", "cost", "request"];
-    draw("recent", list, (element) => table(element, heads, list.map(requestRow)));
+    const shown = all ? list : list.slice(0, FEW);
+    draw("recent", shown, (element) => table(element, heads, shown.map(requestRow)));
+    const more = at("recent-more");
+    more.hidden = list.length <= FEW;
+    more.textContent = all ? "show fewer" : `show all ${list.length}`;
+    more.onclick = () => { all = !all; recent(answer); };
   }
 }
 
-const money = (cost) => (typeof cost === "number" ? "$" + cost.toFixed(cost < 1 ? 4 : 2) : "unknown");
+function money(cost) {
+  if (typeof cost !== "number") return "unknown";
+  return "$" + (cost === 0 ? "0" : cost.toFixed(cost < 1 ? 4 : 2));
+}
 const tokensOf = (line) =>
   ["input", "output", "cache_read", "cache_creation"].reduce((sum, name) => sum + (line[name] || 0), 0);
 
@@ -215,8 +234,11 @@ function usage(answer) {
   const models = (answer && answer.by_model) || [];
   at("usage-section").hidden = days.length === 0;
   if (days.length === 0) return;
+  const sorted = [...days].sort((a, b) => String(a.key).localeCompare(String(b.key)));
+  const last = sorted[sorted.length - 1];
+  today = last.key === new Date().toISOString().slice(0, 10) ? last : null;
+  spent = sorted.map(tokensOf);
   draw("usage-chart", days, (element) => {
-    const sorted = [...days].sort((a, b) => String(a.key).localeCompare(String(b.key)));
     const most = Math.max(1, ...sorted.map(tokensOf));
     const svg = shape("svg", { viewBox: `0 0 ${sorted.length * 10} 60`, height: "60", role: "img", "aria-label": "tokens by day" });
     sorted.forEach((day, n) => {
@@ -231,10 +253,10 @@ function usage(answer) {
   });
   draw("usage", models, (element) => {
     const rows = models.map((line) => [
-      make("td", line.key || "(not named)"),
+      make("td", line.key || "(nobody was asked)"),
       make("td", number(line.requests), "number"),
       make("td", number(tokensOf(line)), "number"),
-      make("td", money(line.cost_usd), "number"),
+      make("td", line.cost_usd === null && !line.cost_unknown ? "$0" : money(line.cost_usd), "number"),
     ]);
     table(element, ["model", "requests", "tokens", "cost"], rows);
   });
