@@ -6,6 +6,7 @@ use super::status::{ProviderStatus, Status};
 use crate::runtime::shed;
 use crate::telemetry::metrics::{Kind, Page};
 use crate::telemetry::panics;
+use crate::telemetry::process::Process;
 
 /// All of it.
 pub fn page(directory: &Directory) -> Page {
@@ -13,6 +14,7 @@ pub fn page(directory: &Directory) -> Page {
     let mut page = Page::default();
     directory.ledger_cell.render(&mut page);
     daemon(&mut page, &status);
+    process(&mut page, Process::read());
     actors(&mut page, &status);
     providers(&mut page, &status);
     page
@@ -22,11 +24,9 @@ fn daemon(page: &mut Page, status: &Status) {
     page.family("cproxy.info", "", Kind::Gauge, "The version.");
     page.count(&[("version", &status.version)], 1);
     let refused = status.config.last_reload != "ok";
-    let tasks = tokio::runtime::Handle::try_current().map_or(0, |it| it.metrics().num_alive_tasks() as u64);
     for (name, unit, kind, help, value) in [
         ("cproxy.uptime", "s", Kind::Gauge, "Since the start.", status.uptime_s),
         ("cproxy.open_requests", "{request}", Kind::Gauge, "Requests in progress.", status.open_requests),
-        ("cproxy.tasks", "{task}", Kind::Gauge, "Tasks of the runtime: connections, actors, timers.", tasks),
         (
             "cproxy.config_generation",
             "",
@@ -53,6 +53,21 @@ fn daemon(page: &mut Page, status: &Status) {
     ] {
         page.family(name, unit, kind, help);
         page.count(&[], value);
+    }
+}
+
+/// Under the names that OpenTelemetry's conventions for processes have for these, as far as they have one.
+fn process(page: &mut Page, process: Process) {
+    for (name, unit, help, value) in [
+        ("process.memory.usage", "By", "Memory that is in RAM.", process.resident),
+        ("process.unix.file_descriptor.count", "{file_descriptor}", "Open descriptors.", process.descriptors),
+        ("process.thread.count", "{thread}", "Threads.", process.threads),
+        ("cproxy.tasks", "{task}", "Tasks of the runtime: connections, actors, timers.", process.tasks),
+    ] {
+        if let Some(value) = value {
+            page.family(name, unit, Kind::Gauge, help);
+            page.count(&[], value);
+        }
     }
 }
 

@@ -421,6 +421,7 @@ impl Family {
             "s" => "_seconds",
             "us" => "_microseconds",
             "usd" => "_usd",
+            "By" => "_bytes",
             _ => "", // what is counted is in the name
         };
         let total = if self.kind == Kind::Counter { "_total" } else { "" };

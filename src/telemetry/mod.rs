@@ -5,6 +5,7 @@ pub mod logs;
 pub mod metrics;
 pub mod otlp;
 pub mod panics;
+pub mod process;
 pub mod redact;
 pub mod requests;
 mod rotate;
