@@ -70,22 +70,22 @@ pub fn write_str(out: &mut BytesMut, text: &str) {
 }
 
 /// Writes `text` as the inside of a JSON string.
-pub fn write_escaped(out: &mut BytesMut, text: &str) {
+pub fn write_escaped(out: &mut impl BufMut, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let mut from = 0;
     loop {
         let at = find_special(bytes, from);
-        out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
+        out.put_slice(bytes.get(from..at).unwrap_or_default());
         let Some(&byte) = bytes.get(at) else { return };
         match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' => out.put_slice(b"\\\""),
+            b'\\' => out.put_slice(b"\\\\"),
+            b'\n' => out.put_slice(b"\\n"),
+            b'\r' => out.put_slice(b"\\r"),
+            b'\t' => out.put_slice(b"\\t"),
             other => {
-                out.extend_from_slice(b"\\u00");
+                out.put_slice(b"\\u00");
                 out.put_u8(HEX[usize::from(other >> 4) & 15]);
                 out.put_u8(HEX[usize::from(other) & 15]);
             }

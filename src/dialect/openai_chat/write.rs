@@ -2,6 +2,8 @@
 
 use serde_json::value::RawValue;
 
+use crate::dialect::json::write_escaped;
+
 /// A JSON text under construction. Who writes keeps brackets and keys in order; commas come by themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Json {
@@ -78,7 +80,7 @@ impl Json {
         self.separate();
         self.out.push(b'"');
         for piece in pieces {
-            escape(piece, &mut self.out);
+            write_escaped(&mut self.out, piece);
         }
         self.out.push(b'"');
         self.comma = true;
@@ -131,31 +133,6 @@ pub(crate) fn compact(json: &str) -> std::borrow::Cow<'_, str> {
             out.into()
         }
     }
-}
-
-fn escape(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(bytes.get(start..at).unwrap_or_default());
-        start = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                let low = HEX.get(usize::from(byte & 0xf)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), low]);
-            }
-        }
-    }
-    out.extend_from_slice(bytes.get(start..).unwrap_or_default());
 }
 
 #[cfg(test)]
