@@ -201,6 +201,10 @@ impl<'a> Cleaner<'a> {
             }
             if self.target == Target::Gemini {
                 self.gemini(key, text, pairs, &mut first, &mut nullable, depth);
+            } else if self.target == Target::Plain && !mentions_dropped(text) {
+                // Mostly `$schema` stands at the root alone: all else keeps its bytes, unread.
+                self.keyword(key, &mut first);
+                self.out.push_str(text);
             } else if self.target == Target::Plain || grammar_keeps(key, text) {
                 self.keyword(key, &mut first);
                 self.below(key, text, depth);
