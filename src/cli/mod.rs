@@ -216,8 +216,12 @@ impl ServeArgs {
 }
 
 /// Runs a future on a runtime of its own.
+///
+/// With one worker thread, by measurement (benches/README.md): a request goes back and forth between its connection,
+/// the provider's actor and the upstream, and each hop that wakes another thread costs more than the work behind it.
+/// One thread carries thousands of requests a second; what blocks (files, the ledger, names) has threads of its own.
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers()).enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(future);
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -228,9 +232,4 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Worker threads: two suffice for one user's machine, and keep a request's hops close together.
-fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2)
 }
