@@ -93,6 +93,24 @@ impl Request {
         let tokens = self.facts.head.max_tokens.unwrap_or(EXPECTED_OUTPUT);
         PER_TOKEN.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX)).min(LONGEST_WRITING)
     }
+
+    /// The same without what only attempts need. An answer that has begun may take minutes, and nobody asks for it
+    /// again: the caller's 75 kB need not be held until its end.
+    pub fn answered(&self) -> Request {
+        Request {
+            id: self.id.clone(),
+            front: self.front,
+            dialect: self.dialect,
+            body: Bytes::new(),
+            facts: self.facts.clone(),
+            headers: HeaderMap::new(),
+            credential: Credential::default(),
+            timeout: self.timeout,
+            cache: self.cache,
+            progress: None,
+            unseen: self.unseen,
+        }
+    }
 }
 
 // === impl Credential ===

@@ -29,7 +29,7 @@ use crate::config::{ProviderKind, Target};
 use crate::dialect::{Dialect, Fault, FaultKind, Stop, Usage};
 use crate::ledger::{self, Attempt, Record};
 use crate::routing::admission::Ended;
-use crate::routing::limits;
+use crate::routing::limits::{self, Learned};
 use crate::routing::{Candidate, Home, Plan, Why};
 use crate::runtime::clock;
 use crate::telemetry::bodies::{self, What};
@@ -182,7 +182,8 @@ impl Settlement {
     /// What the translation for the last attempt changed.
     pub fn changed(&mut self, changed: Changed) {
         self.dropped = changed.dropped;
-        self.sent = changed.sent;
+        // Only what sessions send is looked at again.
+        self.sent = changed.sent.filter(|_| self.request.facts.session.is_some());
         changed.healed.iter().for_each(|what| self.healed(what));
         // Until the first attempt was ready to be sent the time was ours, but for the wait.
         let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
@@ -259,7 +260,7 @@ impl Settlement {
                 bodies::log(&request.id.0, What::Answer, &body);
                 self.end(ledger::Outcome::Ok, None);
                 // Where nothing was streamed, the first output was not seen.
-                lease.settle(well(&report, None, &upstream));
+                lease.settle(well(&report, None, limits::learned(&upstream, clock::wall())));
                 if let Some(keeping) = keeping {
                     keeping.keep(body.clone(), report.stop.as_ref());
                 }
@@ -313,7 +314,7 @@ impl Settlement {
 
     /// An answer that flows, and the keeping of its book.
     fn relay(
-        self,
+        mut self,
         candidate: &Candidate,
         lease: Lease,
         flowing: Flowing,
@@ -327,6 +328,7 @@ impl Settlement {
             total: lease.admitted_at() + timeouts.total,
             ending: self.directory.requests.ending().clone(),
         };
+        self.request = Arc::new(self.request.answered());
         let request = self.request.clone();
         let book = Book {
             target: candidate.target.clone(),
@@ -334,7 +336,8 @@ impl Settlement {
             first_output: clock::now().saturating_duration_since(lease.admitted_at()),
             settlement: self,
             lease,
-            upstream,
+            // Read now: headers hold on to the whole buffer that they came in.
+            learned: limits::learned(&upstream, clock::wall()),
             well_ended,
             others,
         };
@@ -395,7 +398,7 @@ impl Settlement {
         lease: Lease,
         target: &Target,
         first_output: Duration,
-        upstream: &HeaderMap,
+        learned: Option<Learned>,
         ending: Ending,
     ) {
         let span = self.span.clone();
@@ -405,7 +408,7 @@ impl Settlement {
                 self.attempted(target, ledger::Ended::Ok, report.usage);
                 self.watch_cache(target, report.usage);
                 self.end(ledger::Outcome::Ok, None);
-                lease.settle(well(&report, Some(first_output), upstream));
+                lease.settle(well(&report, Some(first_output), learned));
             }
             Ending::Broken(report, fault) => {
                 self.attempted(target, ledger::Ended::Fault(fault.kind), report.usage);
@@ -508,8 +511,8 @@ struct Book {
     target: Target,
     /// From admission to the first output.
     first_output: Duration,
-    /// The upstream's headers.
-    upstream: HeaderMap,
+    /// What the upstream said of its limits.
+    learned: Option<Learned>,
     /// Filled when it has ended well: why.
     well_ended: Arc<OnceLock<Option<Stop>>>,
     /// Who may write the rest, should it break.
@@ -523,7 +526,7 @@ impl Keeper for Book {
         if let Ending::Well(report) = &ending {
             let _ = self.well_ended.set(report.stop.clone()); // it ends once
         }
-        self.settlement.ended(self.lease, &self.target, self.first_output, &self.upstream, ending);
+        self.settlement.ended(self.lease, &self.target, self.first_output, self.learned, ending);
     }
 
     fn may_go_on(&self, fault: &Fault) -> bool {
@@ -566,13 +569,8 @@ fn attempt(candidate: &Candidate, kind: ProviderKind, ended: ledger::Ended) -> A
 }
 
 /// An attempt that ended well, and what it showed.
-fn well(report: &Report, first_output: Option<Duration>, upstream: &HeaderMap) -> Outcome {
-    Outcome {
-        ended: Ended::Well,
-        usage: report.usage,
-        first_output,
-        learned: limits::learned(upstream, clock::wall()),
-    }
+fn well(report: &Report, first_output: Option<Duration>, learned: Option<Learned>) -> Outcome {
+    Outcome { ended: Ended::Well, usage: report.usage, first_output, learned }
 }
 
 impl Drop for Settlement {
