@@ -49,7 +49,9 @@ pub fn init(config: &Logging) -> Logs {
         guards.push(guard);
         writer
     };
-    let terminal = layer(config.format, thread(Box::new(io::stderr())), is_terminal());
+    // The thread flushes whenever no line waits: many at once are one write.
+    let stderr = io::BufWriter::new(io::stderr());
+    let terminal = layer(config.format, thread(Box::new(stderr)), is_terminal());
     let file = config.file.as_ref().and_then(|path| {
         match Rotating::open(path, config.max_size.0, config.max_files) {
             Ok(file) => Some(layer(config.format, thread(Box::new(file)), false)),
