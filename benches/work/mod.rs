@@ -1,6 +1,8 @@
 //! What is measured: work of the size and shape that Claude Code sends.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
+pub mod daemon;
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;
