@@ -22,7 +22,8 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     // One thread and a clock that stands still until nothing is left to do: the same work in the same order each time.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let daemon = Daemon::start().await;
         let request = lane.request();

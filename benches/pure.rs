@@ -20,6 +20,8 @@ fn bodies(c: &mut Criterion) {
     let span = head::scan(&request).unwrap().model_span;
     group.bench_function("splice", |b| b.iter(|| head::splice_model(black_box(&request), &span, "other")));
     group.bench_function("to chat", |b| b.iter(|| work::translate(black_box(&request))));
+    group.bench_function("to responses", |b| b.iter(|| work::to_responses(black_box(&request))));
+    group.bench_function("to gemini", |b| b.iter(|| work::to_gemini(black_box(&request))));
     group.finish();
 }
 

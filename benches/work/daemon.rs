@@ -106,10 +106,11 @@ impl Lane {
     pub fn request(self) -> Bytes {
         let request = request();
         let span = head::scan(&request).unwrap().model_span;
-        head::splice_model(&request, &span, match self {
+        let model = match self {
             Lane::PassThrough => "same",
             Lane::Translated => "other",
-        })
+        };
+        head::splice_model(&request, &span, model)
     }
 }
 

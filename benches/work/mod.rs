@@ -10,7 +10,7 @@ use cproxy::dialect::anthropic::{StreamWriter, Watch};
 use cproxy::dialect::openai_chat::request::{Target, Translation, from_messages};
 use cproxy::dialect::openai_chat::stream::{Context, Reader as ChatReader};
 use cproxy::dialect::sse::{Frames, Reader};
-use cproxy::dialect::{Source, head, table};
+use cproxy::dialect::{Source, gemini, head, openai_responses, table};
 use serde_json::json;
 
 /// A request of about 75 kB: a system prompt, 24 tools with schemas of some depth, a turn of history.
@@ -126,8 +126,25 @@ pub fn translated(request: &Bytes, chunks: &[Bytes]) -> usize {
 
 /// A request in Chat Completions' dialect.
 pub fn translate(request: &Bytes) -> Bytes {
-    let target = Target::new("gpt-5.2", table::by_name("openai").unwrap());
-    match from_messages(request, &target).unwrap() {
+    sent(from_messages(request, &target("openai")).unwrap())
+}
+
+/// A request in Responses' dialect.
+pub fn to_responses(request: &Bytes) -> Bytes {
+    sent(openai_responses::from_messages(request, &target("openai")).unwrap())
+}
+
+/// A request in Gemini's dialect.
+pub fn to_gemini(request: &Bytes) -> Bytes {
+    sent(gemini::from_messages(request, &target("gemini")).unwrap())
+}
+
+fn target(variant: &str) -> Target<'static> {
+    Target::new("gpt-5.2", table::by_name(variant).unwrap())
+}
+
+fn sent(translation: Translation) -> Bytes {
+    match translation {
         Translation::Send(translated) => translated.body,
         Translation::Answer(_) => unreachable!("this request needs an upstream"),
     }
