@@ -1,5 +1,5 @@
-//! The harness can fail: for each promise a deliberate mistake in the code (`src/mutants.rs`), which the simulation or the
-//! drill must catch.
+//! The harness can fail: for each promise a deliberate mistake in the code (`src/mutants.rs`), which the simulation or an
+//! outage must show.
 //!
 //!     cargo test --features mutants --test mutants -- --nocapture
 
@@ -12,29 +12,36 @@ mod simulation;
 #[allow(dead_code)]
 mod support;
 
-use cproxy::drill::{self, Order};
+use cproxy::drill::{Front, Where};
 use cproxy::mutants::{ALL, Mutant, switch};
+use cproxy::simulator::Answer;
 use simulation::{Shape, quiet, run};
+use support::{TEXT, TWO, always, daemon, paced};
 
 const SHAPE: Shape = Shape { requests: 400, every: 60, deaths: 1000, storms: 1 };
 
 /// Seeds that are tried before a mistake counts as unseen.
 const SEEDS: u64 = 12;
 
-/// What the simulation or the drill complains of, if they do.
+/// What the simulation or an outage complains of, if they do.
 fn caught() -> Option<String> {
     let seen = (1..=SEEDS).find_map(|seed| {
         let wrong = run(seed, SHAPE).wrong;
         wrong.first().map(|first| format!("seed {seed} of the simulation: {first}"))
     });
     seen.or_else(|| {
-        let order = Order { only: vec!["S04".into()], ..Order::default() };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let card = runtime.block_on(drill::run(support::config(support::TWO), &order)).unwrap();
-        let wrong = card.scenarios.into_iter().flat_map(|score| score.violations).next();
-        wrong.map(|first| format!("the drill: {first}"))
+        runtime.block_on(outage())
     })
+}
+
+/// An outage of the first provider, which nobody may notice.
+async fn outage() -> Option<String> {
+    let script = |id: &str| always(if id == "a" { Answer::status(503) } else { paced(0, 0, 0) });
+    let bench = daemon(TWO, Where::Memory, script).await;
+    let answered = bench.ask(Front::Streamed, "m", "hello").await;
+    (answered.text() != Some(TEXT)).then(|| format!("an outage: {:?}", answered.end))
 }
 
 #[test]

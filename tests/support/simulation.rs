@@ -211,7 +211,7 @@ async fn simulate(seed: u64, shape: Shape) -> Outcome {
     // Liveness: with the faults gone, all is well again within one quarantine and the longest wait of a breaker.
     outcome.wrong.extend(bench.rest(Duration::from_secs(10)).await);
     outcome.wrong.extend(bench.recover(Duration::from_secs(301)).await);
-    faults::clear(bench.directory()).await.unwrap();
+    outcome.wrong.extend(faults::clear(bench.directory()).await.err());
     tokio::time::sleep(Duration::from_secs(150)).await;
     for _ in 0..5 {
         let answered = bench.ask(Front::Streamed, "m", "are you well?").await;
