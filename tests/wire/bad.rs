@@ -158,3 +158,20 @@ fn endless_blanks_and_empty_events_hold_no_memory_and_are_no_answer() {
         }
     }
 }
+
+#[test]
+fn a_call_of_anthropics_without_a_name_is_a_fault_and_one_without_an_id_gets_one() {
+    let stream = |block: &str| {
+        let start = r#"{"type":"message_start","message":{"id":"msg_1","model":"m","usage":{"input_tokens":1,"output_tokens":1}}}"#;
+        let block = format!(r#"{{"type":"content_block_start","index":0,"content_block":{block}}}"#);
+        let end =
+            r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":2}}"#;
+        let events = [start, &block, end, r#"{"type":"message_stop"}"#];
+        Bytes::from(events.map(|data| format!("data: {data}\n\n")).concat())
+    };
+    let read = |block: &str| relay(&mut anthropic::Reader::new(), [stream(block)]);
+    assert!(read(r#"{"type":"tool_use","id":"t","input":{}}"#).result.is_err());
+    let outcome = read(r#"{"type":"tool_use","name":"look","input":{}}"#);
+    outcome.result.unwrap();
+    assert!(outcome.summary.calls[0].id.starts_with("toolu_"));
+}

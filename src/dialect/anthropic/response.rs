@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error;
-use super::stream::{Block, arguments, citations, parse};
+use super::stream::{Block, arguments, call_of, citations, parse};
 use super::usage::{StopJson, UsageJson};
 use crate::dialect::json::Str;
 use crate::dialect::part::Sink;
@@ -45,7 +45,11 @@ struct Message<'a> {
 /// Reads a message into parts. A fault, and no part, if the body is no message.
 pub fn read(body: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
     let (message, content, stop) = message(body)?;
-    let blocks = content.iter().map(|block| Ok((parse::<Block<'_>>(block.get())?, *block)));
+    let blocks = content.iter().zip(0u64..).map(|(raw, index)| {
+        let block = parse::<Block<'_>>(raw.get())?;
+        let call = if &*block.kind == "tool_use" { call_of(&block, index)? } else { Default::default() };
+        Ok((block, call, *raw))
+    });
     let blocks = blocks.collect::<Result<Vec<_>, Fault>>()?;
     let usage = usage(&message);
     let borrow = |text: Option<Str<'_>>| Cow::Owned(text.map(|text| text.0.into_owned()).unwrap_or_default());
@@ -53,7 +57,7 @@ pub fn read(body: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
     let mut calls = false;
     let mut any = false;
     let mut said = false; // the last part was text
-    for (block, raw) in blocks {
+    for (block, (id, name), raw) in blocks {
         let nothing_yet = std::mem::replace(&mut any, true);
         said &= &*block.kind == "text";
         match &*block.kind {
@@ -82,8 +86,8 @@ pub fn read(body: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
             "tool_use" => {
                 calls = true;
                 sink.part(Part::Call {
-                    id: block.id.unwrap_or_default().0,
-                    name: block.name.unwrap_or_default().0,
+                    id: Cow::Owned(id),
+                    name: Cow::Owned(name),
                     arguments: match block.input.map(RawValue::get) {
                         None | Some("null") => Cow::Borrowed("{}"),
                         Some(input) => arguments(input),
@@ -201,6 +205,7 @@ mod tests {
             br#"{"id":"msg_1","content":[{"type":"text","te"#,
             br#"{"content":[{"text":"a block without a type"}]}"#,
             br#"{"content":[7]}"#,
+            br#"{"content":[{"type":"text","text":"a"},{"type":"tool_use","id":"t","input":{}}]}"#,
             br#"{"content":"text"}"#,
         ] {
             let mut parts = Vec::new();

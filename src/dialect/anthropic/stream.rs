@@ -15,7 +15,7 @@ use crate::dialect::citation::{Citation, Citations};
 use crate::dialect::json::{Str, is_object};
 use crate::dialect::part::{Flow, Sink, Source};
 use crate::dialect::sse::{Event, MAX_EVENT};
-use crate::dialect::{Fault, Part, Stop, Usage};
+use crate::dialect::{Fault, Part, Stop, Usage, names};
 
 /// Reads events into parts. Text and reasoning are handed on as they come; tool calls once they are whole.
 #[derive(Debug, Default)]
@@ -115,6 +115,18 @@ pub(super) struct Block<'a> {
     pub(super) input: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) citations: Option<&'a RawValue>,
+}
+
+/// Id and name of a call. Nobody can answer one without a name; an id can be made up.
+pub(super) fn call_of(block: &Block<'_>, index: u64) -> Result<(String, String), Fault> {
+    let text = |text: &Option<Str<'_>>| text.as_deref().unwrap_or_default().to_owned();
+    let (id, name) = (text(&block.id), text(&block.name));
+    if name.is_empty() {
+        return Err(Fault::protocol("the upstream's answer has a tool call without a name"));
+    }
+    let made_up = || format!("toolu_{}", names::hash(&[&name, &index.to_string()], 24));
+    let id = if id.is_empty() { made_up() } else { id };
+    Ok((id, name))
 }
 
 /// The citations of a whole text block.
@@ -247,15 +259,15 @@ impl Reader {
                 sink.part(Part::RedactedThinking(block.data.unwrap_or_default().0));
                 Open::Whole
             }
-            "tool_use" => Open::Call(Call {
-                id: block.id.map(|id| id.0.into_owned()).unwrap_or_default(),
-                name: block.name.map(|name| name.0.into_owned()).unwrap_or_default(),
+            "tool_use" => {
+                let (id, name) = call_of(&block, start.index)?;
                 // Some servers give the input here, without deltas.
-                arguments: match block.input.map(RawValue::get) {
+                let arguments = match block.input.map(RawValue::get) {
                     None | Some("{}" | "null" | "\"\"") => String::new(),
                     Some(input) => input.to_owned(),
-                },
-            }),
+                };
+                Open::Call(Call { id, name, arguments })
+            }
             _ => Open::Block {
                 json: start.content_block.get().to_owned(),
                 input: String::new(),
