@@ -77,7 +77,7 @@ pub(in crate::dialect) fn is_web_search(tool: &Tool<'_>) -> bool {
 }
 
 /// A field that says something.
-pub(in crate::dialect) fn said<'r>(field: Option<&'r RawValue>) -> Option<&'r RawValue> {
+pub(in crate::dialect) fn said(field: Option<&RawValue>) -> Option<&RawValue> {
     field.filter(|raw| !matches!(raw.get(), "null" | "[]" | "{}"))
 }
 
