@@ -15,7 +15,6 @@ mod openai;
 mod page;
 mod respond;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,15 +98,13 @@ pub async fn serve_connection(stream: TcpStream, routes: Router, stop: Cancellat
     // Without this, a small write waits for the acknowledgement of the one before: 40 ms to the first token.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(routes);
-    // Pinned where it is made: a variable of its own before that would keep its 4 kB in every connection's task.
-    let mut connection = pin!(
-        hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(READ_LIMIT)
-            .max_buf_size(MAX_HEADERS.max(128 << 10))
-            .max_headers(128)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_LIMIT)
+        .max_buf_size(MAX_HEADERS.max(128 << 10))
+        .max_headers(128)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
