@@ -13,10 +13,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use collector::{Export, collector};
 use cproxy::ledger::report::{self, By, Query};
+use cproxy::runtime::clock;
 use daemon::{CLIENT_KEY, CPROXY, Daemon, UPSTREAM_KEY, Upstream};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -175,9 +176,9 @@ fn requests_go_on_while_the_ledger_can_not_be_written() {
 
 /// The next export to this path that is as wanted.
 fn next<T>(exports: &Receiver<Export>, path: &str, wanted: impl Fn(&Export) -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = clock::now() + Duration::from_secs(20);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         let export =
             exports.recv_timeout(left).unwrap_or_else(|_| panic!("nothing as wanted came to {path}"));
         if let Some(found) = Some(&export).filter(|export| export.0 == path).and_then(&wanted) {
@@ -309,10 +310,10 @@ fn one_id_shows_the_whole_story() {
         daemon::Process::start(command, &[("HOME", &home)]).finish(Duration::from_secs(20)).stdout
     };
     for id in ids {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = clock::now() + Duration::from_secs(10);
         let told = loop {
             let told = story(&id);
-            if told.contains("is in the ledger") || Instant::now() > deadline {
+            if told.contains("is in the ledger") || clock::now() > deadline {
                 break told;
             }
         };
@@ -403,9 +404,9 @@ fn a_key_that_is_changed_in_its_file_is_taken_up_without_a_restart() {
         daemon.until("a key", |status| state(status, name) == "ready");
         assert_ne!(ask(&daemon, model, false).0, 200, "another key than the upstream's");
         put(file, &format!("{prefix}{UPSTREAM_KEY}"));
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = clock::now() + Duration::from_secs(20);
         while ask(&daemon, model, false).0 != 200 {
-            assert!(Instant::now() < deadline, "the new key of {name} is not taken up: {}", daemon.said());
+            assert!(clock::now() < deadline, "the new key of {name} is not taken up: {}", daemon.said());
         }
     }
 }
@@ -422,9 +423,9 @@ fn on_a_full_disk_requests_go_on_and_the_status_says_so() {
         warnings.contains("the ledger can't be written")
             && warnings.contains("could not be written to the log file")
     };
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = clock::now() + Duration::from_secs(60);
     while !warned(&daemon.status()) {
-        assert!(Instant::now() < deadline, "{}", daemon.status()["warnings"]);
+        assert!(clock::now() < deadline, "{}", daemon.status()["warnings"]);
         for stream in [true, false] {
             assert_eq!(ask(&daemon, "claude-opus-4-1", stream).0, 200);
         }

@@ -58,6 +58,7 @@ pub(super) struct Told {
 }
 
 /// What a lease tells.
+#[allow(clippy::large_enum_variant)] // most are the large one
 pub(super) enum What {
     /// The attempt has given its first output.
     Begun,
