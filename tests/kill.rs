@@ -20,10 +20,11 @@ use cproxy::simulator::script::{Answer, Trouble};
 use support::{TEXT, TWO, always, daemon, first, paced};
 
 /// Every actor whose death must not be noticed. The root's death is the daemon's.
-const ACTORS: [&str; 9] = [
+const ACTORS: [&str; 10] = [
     "root/config",
     "root/ledger",
     "root/faults",
+    "root/otlp",
     "root/providers",
     "root/providers/a",
     "root/providers/b",
@@ -159,6 +160,7 @@ each_actor! {
     nobody_notices_the_death_of_config: "root/config";
     nobody_notices_the_death_of_the_ledger: "root/ledger";
     nobody_notices_the_death_of_the_faults_actor: "root/faults";
+    nobody_notices_the_death_of_the_exporter: "root/otlp";
     nobody_notices_the_death_of_the_providers_supervisor: "root/providers";
     nobody_notices_the_death_of_the_provider_that_serves: "root/providers/a";
     nobody_notices_the_death_of_another_provider: "root/providers/b";

@@ -21,8 +21,10 @@ const WAITING: usize = 16_384;
 /// Libraries whose spans and events would cost time on a request's path.
 const LIBRARIES: [&str; 8] = ["ractor", "hyper", "hyper_util", "reqwest", "rustls", "rmcp", "h2", "tower"];
 
-/// Below warnings this library logs whole calls and results, prompts and answers among them: whatever the level.
-const INDISCREET: &str = "rmcp";
+/// Libraries of which nothing below a warning is written, whatever the level. `rmcp` logs whole calls and results,
+/// prompts and answers among them. `notify` logs each change in the folders that it watches, and the log may be in one
+/// of them: each line would bring forth the next.
+const HUSHED: [&str; 2] = ["rmcp", "notify"];
 
 /// Keeps the writing threads; dropping it writes what is left.
 pub struct Logs {
@@ -66,9 +68,8 @@ pub fn init(config: &Logging) -> Logs {
         EnvFilter::new("info,ractor=warn,hyper=warn,reqwest=warn,rmcp=warn")
     });
     let (filter, handle) = reload::Layer::new(filter);
-    let discreet = filter_fn(is_discreet);
-    if tracing_subscriber::registry().with(filter).with(discreet).with(terminal).with(file).try_init().is_ok()
-    {
+    let hushed = filter_fn(may_be_written);
+    if tracing_subscriber::registry().with(filter).with(hushed).with(terminal).with(file).try_init().is_ok() {
         let running = Running { filter: handle, dropped, config: Mutex::new(config.clone()) };
         let _ = RUNNING.set(running); // once in a process, as the line above
         panics::install();
@@ -128,8 +129,8 @@ pub fn warnings() -> Vec<String> {
 }
 
 /// Whether a line may be written at all, whatever level is asked for.
-fn is_discreet(line: &tracing::Metadata<'_>) -> bool {
-    !line.target().starts_with(INDISCREET) || *line.level() <= tracing::Level::WARN
+fn may_be_written(line: &tracing::Metadata<'_>) -> bool {
+    *line.level() <= tracing::Level::WARN || !HUSHED.iter().any(|library| line.target().starts_with(library))
 }
 
 /// How lines look.

@@ -18,10 +18,11 @@ use cproxy::simulator::script::{Answer, Chunks};
 use super::support::{TEXT, TWO, always, config, paced};
 
 /// Every actor whose death must not be noticed. The root's death is the daemon's.
-pub const ACTORS: [&str; 9] = [
+pub const ACTORS: [&str; 10] = [
     "root/config",
     "root/ledger",
     "root/faults",
+    "root/otlp",
     "root/providers",
     "root/providers/a",
     "root/providers/b",
