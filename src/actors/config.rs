@@ -31,6 +31,12 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// A folder in which something happens all the time is looked at after this long all the same.
 const RESTLESS: Duration = Duration::from_secs(2);
 
+/// Between two looks at a config that has changed.
+const SETTLES: Duration = Duration::from_millis(50);
+
+/// Further looks at most; then what the last one saw counts.
+const LOOKS: u32 = 20;
+
 /// How often the content is looked at without an event.
 const POLL: Duration = Duration::from_secs(30);
 
@@ -115,10 +121,8 @@ impl Worker for ConfigActor {
             ConfigMessage::Validate(reply) => {
                 let (load, cell) = (self.seat.load.clone(), self.seat.directory.config_cell.get());
                 me.spawn(async move {
-                    let read = tokio::task::spawn_blocking(move || load()).await;
-                    let result =
-                        read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")));
-                    let _ = reply.send(result.map(|loaded| crate::config::diff(&cell, &loaded).summary()));
+                    let _ = reply
+                        .send(look(&load).await.map(|loaded| crate::config::diff(&cell, &loaded).summary()));
                 });
             }
             ConfigMessage::Touched => {
@@ -160,11 +164,9 @@ impl ConfigActor {
     /// Reads the config in a task of its own, since files may be slow.
     fn read(&self, me: &mut Me<ConfigMessage>, reply: Option<Reply<Result<u64, String>>>) {
         let (load, address) = (self.seat.load.clone(), me.address().clone());
+        let in_force = self.seat.directory.config_cell.get();
         me.spawn(async move {
-            let result = match tokio::task::spawn_blocking(move || load()).await {
-                Ok(result) => result,
-                Err(error) => Err(format!("reading the config failed: {error}")),
-            };
+            let result = settled(&load, &in_force).await;
             let _ = address.cast(ConfigMessage::Read(Box::new(result), reply)); // gone: the asker is told by the drop
         });
     }
@@ -232,6 +234,30 @@ impl ConfigActor {
         }
         self.watched = folders;
     }
+}
+
+/// Reads the config until two looks at it agree: who writes a file in place has it empty, or cut off, for a moment,
+/// and half a config can be a valid one. What is in force already needs no second look.
+async fn settled(load: &Load, in_force: &Loaded) -> Result<Loaded, String> {
+    let mut seen = look(load).await;
+    for _ in 0..LOOKS {
+        if seen.as_ref().is_ok_and(|loaded| loaded == in_force) {
+            break;
+        }
+        tokio::time::sleep(SETTLES).await;
+        let before = std::mem::replace(&mut seen, look(load).await);
+        if seen == before {
+            break;
+        }
+    }
+    seen
+}
+
+/// Reads the config once, where slow files hold up nobody.
+async fn look(load: &Load) -> Result<Loaded, String> {
+    let load = load.clone();
+    let read = tokio::task::spawn_blocking(move || load()).await;
+    read.unwrap_or_else(|error| Err(format!("reading the config failed: {error}")))
 }
 
 // === impl Names ===
