@@ -1,6 +1,6 @@
 //! `cproxy serve`: starts the daemon, says where it is, and stops it when told.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -311,11 +311,14 @@ async fn told_to_stop(directory: &Arc<Directory>) {
         let signalled = signalled();
         tokio::pin!(signalled);
         let mut reloads = tokio::task::JoinSet::new();
+        let had_terminal = std::io::stderr().is_terminal();
         loop {
             tokio::select! {
                 biased;
                 () = &mut signalled => return,
                 received = hangup.recv() => match received {
+                    // Its window was closed: who looks after it has gone, and nobody sees that it still runs.
+                    Some(()) if had_terminal && !std::io::stderr().is_terminal() => return,
                     Some(()) => {
                         while reloads.try_join_next().is_some() {}
                         reloads.spawn(reload(directory.clone()));

@@ -4,6 +4,7 @@
 // upstreams, so text is only ever set as text; nothing here writes markup.
 
 const EVERY = 1000;
+const DAYS = 30; // that the chart of tokens shows
 const KEPT = 300; // looks that the small charts remember
 const looks = { requests: [], open: [], errors: [], failovers: [] };
 let before = null;
@@ -100,8 +101,8 @@ function totals(status, seconds) {
     tile(number(status.failovers), "saved by another attempt", looks.failovers),
   ];
   if (today) {
-    const tokens = `${number(tokensOf(today))} tokens today`;
-    tiles.push(tile(money(today.cost_usd) + (today.cost_unknown && today.cost_usd ? " + ?" : ""), tokens, spent));
+    const unpriced = today.cost_unknown && today.cost_usd ? "; not all prices are known" : "";
+    tiles.push(tile(money(today.cost_usd), `${number(tokensOf(today))} tokens today${unpriced}`, spent));
   }
   if (typeof status.faults === "number") tiles.push(tile(number(status.faults), "faults injected", []));
   at("totals").replaceChildren(...tiles);
@@ -240,16 +241,24 @@ function usage(answer) {
   spent = sorted.map(tokensOf);
   draw("usage-chart", days, (element) => {
     const most = Math.max(1, ...sorted.map(tokensOf));
-    const svg = shape("svg", { viewBox: `0 0 ${sorted.length * 10} 60`, height: "60", role: "img", "aria-label": "tokens by day" });
-    sorted.forEach((day, n) => {
-      const height = (tokensOf(day) / most) * 56;
+    const known = new Map(days.map((day) => [day.key, day]));
+    const ago = (n) => new Date(Date.now() - n * 86_400_000).toISOString().slice(0, 10);
+    const shown = Array.from({ length: DAYS }, (_, n) => ago(DAYS - 1 - n));
+    const svg = shape("svg", { viewBox: `0 0 ${DAYS * 10} 60`, preserveAspectRatio: "none", role: "img", "aria-label": "tokens by day" });
+    svg.append(shape("rect", { class: "base", x: 0, y: 59.5, width: DAYS * 10, height: 0.5 }));
+    shown.forEach((key, n) => {
+      const day = known.get(key);
+      if (!day) return;
+      const height = (tokensOf(day) / most) * 58;
       const bar = shape("rect", { class: "bar", x: n * 10 + 1, y: 60 - height, width: 8, height });
       const title = shape("title", {});
       title.textContent = `${day.key}: ${number(tokensOf(day))} tokens, ${money(day.cost_usd)}`;
       bar.append(title);
       svg.append(bar);
     });
-    element.append(svg);
+    const axis = make("p", null, "axis");
+    axis.append(make("span", shown[0]), make("span", `at most ${number(most)} tokens a day`), make("span", "today"));
+    element.append(svg, axis);
   });
   draw("usage", models, (element) => {
     const rows = models.map((line) => [
