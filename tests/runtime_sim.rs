@@ -18,7 +18,7 @@ mod support;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cproxy::actors::config::ConfigMessage;
 use cproxy::actors::faults;
@@ -26,6 +26,7 @@ use cproxy::actors::provider::ProviderMessage;
 use cproxy::drill::{Front, Where};
 use cproxy::faults::invariants;
 use cproxy::runtime::{self, MAILBOX, Place, State, clock};
+use cproxy::simulator;
 use simulation::{Outcome, Shape, quiet, run};
 use support::{TEXT, TWO, always, daemon, paced};
 
@@ -169,4 +170,45 @@ async fn each_check_of_a_daemon_can_fail() {
     }
     complains(invariants::alive(&directory), "root/router is restarting (killed)");
     assert_eq!(bench.recover(Duration::from_secs(5)).await, none);
+}
+
+/// Eight providers whose checks are all due at once when a machine wakes.
+#[tokio::test(start_paused = true)]
+async fn after_the_machine_slept_each_provider_is_checked_once_and_not_all_at_once() {
+    let providers: String = (1..=8)
+        .map(|n| {
+            format!(
+                "[providers.p{n}]\nkind = \"anthropic\"\napi_key_env = \"A_KEY\"\nmodels = [\"*\"]\n\
+                 health = {{ interval = \"60s\", timeout = \"2s\" }}\n"
+            )
+        })
+        .collect();
+    let text = format!("{providers}[faults]\nenabled = true\nseed = 1\n");
+    let bench = daemon(&text, Where::Memory, |_| always(paced(0, 0, 0))).await;
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    // Two checks at least, each between 54 and 66 seconds after the one before it.
+    let checked = |of: &simulator::Handle| -> Vec<Instant> {
+        let checks = of.requests().into_iter().filter(|request| request.path == "/v1/models");
+        checks.map(|request| request.at.into_std()).collect()
+    };
+    for (id, simulator) in bench.simulators() {
+        assert_eq!(checked(simulator).len(), 2, "{id}");
+        simulator.forget();
+    }
+
+    tokio::time::advance(Duration::from_secs(8 * 3600)).await;
+    let woke = clock::now();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let mut after = Vec::new();
+    for (id, simulator) in bench.simulators() {
+        let checks = checked(simulator);
+        assert_eq!(checks.len(), 1, "{id}: one check, not one for each that was missed");
+        after.push(checks[0] - woke);
+    }
+    after.sort();
+    assert!(after[7] <= Duration::from_secs(11), "soon: {after:?}");
+    let together =
+        |one: &Duration| after.iter().filter(|other| one.abs_diff(**other) < Duration::from_secs(1)).count();
+    assert!(after.iter().all(|one| together(one) <= 4), "spread: {after:?}");
+    assert_eq!(bench.ask(Front::Streamed, "claude-x", "hello").await.text(), Some(TEXT));
 }

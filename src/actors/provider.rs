@@ -52,7 +52,16 @@ pub struct Provider {
     /// The moment for which a timer is set.
     alarm: Option<Instant>,
     failed_checks: u32,
+    /// The moment for which the next health check is set.
+    check_due: Instant,
 }
+
+/// A health check that comes later than this was held up by a machine that slept, or a process that was stopped: then
+/// the checks of all providers are due at once.
+const HELD_UP: Duration = Duration::from_secs(5);
+
+/// Over which time those checks are spread.
+const SPREAD: Duration = Duration::from_secs(10);
 
 impl Worker for Provider {
     type Message = ProviderMessage;
@@ -69,8 +78,13 @@ impl Worker for Provider {
                 }
             }
         });
-        let mut provider =
-            Provider { seat: seat.clone(), waiting: HashMap::new(), alarm: None, failed_checks: 0 };
+        let mut provider = Provider {
+            seat: seat.clone(),
+            waiting: HashMap::new(),
+            alarm: None,
+            failed_checks: 0,
+            check_due: clock::now(),
+        };
         provider.schedule_check(me);
         Ok(provider)
     }
@@ -85,7 +99,7 @@ impl Worker for Provider {
                 self.wake(now, me);
                 self.seat.directory.router.cast(RouterMessage::Rebuild);
             }
-            ProviderMessage::Check => self.check(me),
+            ProviderMessage::Check => self.check(now, me),
             ProviderMessage::Probed(health) => {
                 self.failed_checks = match health {
                     Health::Ill(_) => self.failed_checks.saturating_add(1),
@@ -176,12 +190,20 @@ impl Provider {
             0 => interval,
             n => interval.min(Duration::from_secs(2) * 2u32.saturating_pow(n.min(8))),
         };
-        let jitter = interval.mul_f64((self.draw() % 1000) as f64 / 5000.0);
-        me.after(interval.mul_f64(0.9) + jitter, ProviderMessage::Check);
+        let jitter = interval.mul_f64(0.2 * self.fraction());
+        self.check_in(interval.mul_f64(0.9) + jitter, me);
     }
 
-    /// Probes the provider in a task of its own.
-    fn check(&mut self, me: &mut Me<ProviderMessage>) {
+    fn check_in(&mut self, delay: Duration, me: &mut Me<ProviderMessage>) {
+        self.check_due = clock::now() + delay;
+        me.after(delay, ProviderMessage::Check);
+    }
+
+    /// Probes the provider in a task of its own. After a sleep of the machine not at once: all others are due as well.
+    fn check(&mut self, now: Instant, me: &mut Me<ProviderMessage>) {
+        if now.saturating_duration_since(self.check_due) > HELD_UP {
+            return self.check_in(SPREAD.mul_f64(self.fraction()), me);
+        }
         match self.seat.cell.probe() {
             Some(probe) => {
                 let address = me.address().clone();
@@ -191,6 +213,11 @@ impl Provider {
             }
             None => self.schedule_check(me), // nothing to check with, such as no key
         }
+    }
+
+    /// From 0 to 1, at random.
+    fn fraction(&self) -> f64 {
+        (self.draw() % 1000) as f64 / 1000.0
     }
 
     fn draw(&self) -> u64 {

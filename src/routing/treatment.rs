@@ -118,6 +118,10 @@ pub fn step(fault: &Fault, situation: &Situation) -> Step {
         Next::RotateKey if fault.kind == FaultKind::RateLimited && !situation.others => {
             again.unwrap_or(elsewhere)
         }
+        // Cut, empty or garbled: rather another provider, but where none stands free it may have been chance.
+        Next::NextCandidate if fault.kind == FaultKind::Protocol && !situation.others => {
+            again.unwrap_or(elsewhere)
+        }
         Next::RotateKey | Next::NextCandidate => elsewhere,
         Next::LargerWindow if anybody => Step::LargerWindow,
         Next::LargerWindow | Next::Stop => Step::Stop,
@@ -201,6 +205,18 @@ mod tests {
             assert_eq!(step(&fault(kind), &tired), Step::NextCandidate);
         }
         assert_eq!(step(&fault(FaultKind::Timeout(Phase::FirstOutput)), &SITUATION), Step::NextCandidate);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_goes_to_another_and_is_retried_here_where_nobody_else_is_free() {
+        let cut = Fault { ambiguous: true, ..fault(FaultKind::Protocol) };
+        assert_eq!(step(&cut, &SITUATION), Step::NextCandidate);
+        let alone = Situation { others: false, last_resorts: false, ..SITUATION };
+        assert_eq!(step(&cut, &alone), Step::Again(Duration::from_millis(100)));
+        assert_eq!(step(&cut, &Situation { retries_left: 0, ..alone }), Step::Stop);
+        assert_eq!(step(&cut, &Situation { retry_ambiguous: false, ..alone }), Step::Stop);
+        let resorts = Situation { last_resorts: true, retries_left: 0, ..alone };
+        assert_eq!(step(&cut, &resorts), Step::NextCandidate);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cproxy::simulator::{Ended, Script};
 use serde_json::json;
 
-use crate::inside::{Daemon, asked, in_order, message, pass, provider, says, streamed, upstreams};
+use crate::inside::{Daemon, asked, in_order, message, pass, provider, says, streamed, upstream, upstreams};
 
 /// Two providers: the first goes by this rule and then says "from a", the second says "from b".
 async fn two(rule: &str, rest: &str) -> (Vec<cproxy::simulator::Running>, Daemon) {
@@ -203,6 +203,43 @@ async fn a_stream_that_breaks_before_output_is_never_seen() {
         assert_eq!(reply.text(), B, "{fault}");
         assert_eq!(reply.kinds().iter().filter(|kind| *kind == "message_start").count(), 1, "{fault}");
         assert_eq!(asked(&up[1]), 1, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_before_its_first_output_is_retried_there_where_nobody_else_is() {
+    for fault in [
+        "{ cut = { after_events = 1 } }",
+        "{ hang_up = { after_events = 1 } }",
+        "{ reset = { after_events = 1 } }",
+        "{ corrupt = { after_events = 1 } }",
+    ] {
+        for (body, kind) in
+            [(message("hello"), "anthropic"), (streamed("hello"), "anthropic"), (streamed("hello"), "openai")]
+        {
+            let breaks = |times: u32| {
+                format!("[[rule]]\ntimes = {times}\nanswer = {{ fault = {fault} }}\n{}", says("whole"))
+            };
+            let alone = |up: &cproxy::simulator::Running| {
+                format!(
+                    "[routing]\nretry_delay = \"10ms\"\n{}",
+                    provider("a", up, &format!("kind = \"{kind}\""))
+                )
+            };
+            let up = upstream(&breaks(2)).await;
+            let daemon = Daemon::start(&alone(&up)).await;
+            let reply = daemon.ask(&body).await;
+            assert!(reply.ended_well(), "{kind}, {fault}: {reply:?}");
+            assert_eq!((reply.text().as_str(), asked(&up)), ("whole", 3), "{kind}, {fault}");
+            assert!(daemon.comes_to_rest(Duration::from_secs(1)).await);
+
+            // As often as `retry_attempts` allows, and then the caller is told.
+            let up = upstream(&breaks(9)).await;
+            let daemon = Daemon::start(&alone(&up)).await;
+            let reply = daemon.ask(&body).await;
+            assert!(!reply.ended_well(), "{kind}, {fault}: {reply:?}");
+            assert_eq!(asked(&up), 3, "{kind}, {fault}");
+        }
     }
 }
 
