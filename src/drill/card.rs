@@ -61,19 +61,15 @@ impl fmt::Display for Card {
             Some(next) => writeln!(f, "{}: {} answers, and {next} when it can't\n", self.model, self.first)?,
             None => writeln!(f, "{}: {} answers, and nobody when it can't\n", self.model, self.first)?,
         }
-        let width = self.scenarios.iter().map(|score| score.title.len()).max().unwrap_or(0);
-        writeln!(
-            f,
-            "           {:width$}  requests  answered  errors  failovers   added   worst  recovery",
-            ""
-        )?;
+        let label = |score: &Score| format!("{:5} {}", score.name, score.title);
+        let width = self.scenarios.iter().map(|score| label(score).len()).max().unwrap_or(0);
+        writeln!(f, "     {:width$}  requests  answered  errors  failovers   added   worst  recovery", "")?;
         for score in &self.scenarios {
             writeln!(
                 f,
-                "{} {:5} {:width$}  {:>8}  {:>8}  {:>6}  {:>9}  {:>6}  {:>6}  {:>8}",
+                "{} {:width$}  {:>8}  {:>8}  {:>6}  {:>9}  {:>6}  {:>6}  {:>8}",
                 if score.passed { "pass" } else { "FAIL" },
-                score.name,
-                score.title,
+                label(score),
                 score.requests,
                 score.answered,
                 score.errors,

@@ -280,11 +280,11 @@ impl Ground {
 
     /// Who got which attempt of which request, and whether that is as it should be.
     fn trace(&self, scenario: &Scenario, bench: &Bench, rounds: u64, score: &mut Score) {
-        let mut seen: Vec<(bool, Recorded)> = Vec::new();
+        let mut seen: Vec<(&ProviderId, Recorded)> = Vec::new();
         for (id, simulator) in bench.simulators() {
-            seen.extend(answers(simulator).into_iter().map(|asked| (*id != self.first, asked)));
+            seen.extend(answers(simulator).into_iter().map(|asked| (id, asked)));
         }
-        seen.sort_by_key(|(other, asked)| (asked.at, *other, asked.number));
+        seen.sort_by_key(|(id, asked)| (asked.at, **id != self.first, asked.number));
         let routing = &self.loaded.config.routing;
         let retries = usize::try_from(routing.retry_attempts).unwrap_or(usize::MAX);
         // Other settings allow for other ways; what callers must see holds for all.
@@ -295,18 +295,16 @@ impl Ground {
         for (round, front) in (0..rounds).flat_map(|round| FRONTS.map(|front| (round, front))) {
             let question = format!("\"{}\"", question(round, front));
             let is_its = |asked: &Recorded| memchr::memmem::find(&asked.body, question.as_bytes()).is_some();
-            let attempts: Vec<String> = seen
-                .iter()
-                .filter(|(_, asked)| is_its(asked))
-                .map(|(other, asked)| {
-                    format!("{}:{}", if *other { "other" } else { "first" }, came_of(asked))
-                })
-                .collect();
+            let its = || seen.iter().filter(|(_, asked)| is_its(asked));
+            let part = |id: &ProviderId| if *id == self.first { "first" } else { "other" };
+            let attempts: Vec<String> =
+                its().map(|(id, asked)| format!("{}:{}", part(id), came_of(asked))).collect();
+            let route: Vec<String> = its().map(|(id, asked)| format!("{id}:{}", came_of(asked))).collect();
             must |= scenarios::fits(scenario.must, &attempts, retries);
             if plain && !scenario.ways.iter().any(|way| scenarios::fits(way, &attempts, retries)) {
                 score.violations.push(format!("{front:?}: went {}", attempts.join(" ")));
             }
-            *score.routes.entry(attempts.join(" ")).or_default() += 1;
+            *score.routes.entry(route.join(" ")).or_default() += 1;
         }
         if plain && !must {
             score.violations.push(format!("nobody went {}", scenario.must));
@@ -337,7 +335,7 @@ impl Ground {
 
     /// The death of one actor at each phase of a request, through each front.
     async fn deaths(&self, actor: &str, name: String) -> Result<Score, String> {
-        let mut score = Score { name, title: "dies at each phase of a request".into(), ..Score::default() };
+        let mut score = Score { name, title: "dies at each phase".into(), ..Score::default() };
         let mut slowest = [Duration::ZERO; 3];
         let bench = self.bench(scenarios::slow).await?;
         for (slowest, front) in slowest.iter_mut().zip(FRONTS) {

@@ -50,9 +50,9 @@ fn all_sixteen_scenarios_of_failoverbench_pass_and_say_who_was_asked() {
             "what was refused for its content is not taken elsewhere"
         );
         let twelve = &score(&card, "S12").routes;
-        assert_eq!(*twelve, BTreeMap::from([("first:4xx other:ok".to_owned(), 12)]), "{card}");
+        assert_eq!(*twelve, BTreeMap::from([("a:4xx b:ok".to_owned(), 12)]), "{card}");
         // Asked to go on from words of the model, an Anthropic model refuses; others are asked by a turn at once.
-        let refused = score(&card, "S14").routes.keys().any(|route| route.contains("other:4xx other:ok"));
+        let refused = score(&card, "S14").routes.keys().any(|route| route.contains("b:4xx b:ok"));
         assert_eq!(refused, second == ANTHROPIC, "{card}");
     }
 }

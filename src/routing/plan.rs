@@ -19,7 +19,7 @@ use crate::dialect::{Dialect, Usage};
 use super::rules::{asks_for_wide_window, without_window_suffix};
 use super::select::{self, Balance, Entrant};
 use super::table::{Usable, dialect_for};
-use super::why::{Blocked, Reason, Why, WhyNot};
+use super::why::{Blocked, Order, Reason, Why, WhyNot};
 use super::{Facts, Table, Vital};
 
 use gather::{Asked, Wish, Wishes};
@@ -216,7 +216,11 @@ fn order_group(inputs: &Inputs<'_>, group: &mut [Standing], balance: &mut Balanc
     for (rank, who) in order.into_iter().enumerate() {
         if let Some(standing) = group.get_mut(who) {
             standing.rank = rank;
-            standing.order = Some(words);
+            let cost = entrants.get(who).and_then(|entrant| entrant.cost);
+            standing.order = Some(match strategy {
+                Strategy::Cost => Order::Price(words, cost.map(|dollars| (dollars * 1e6).round() as u64)),
+                _ => Order::By(words),
+            });
         }
     }
     group.sort_by_key(|standing| standing.rank);

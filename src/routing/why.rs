@@ -15,13 +15,23 @@ pub struct Why {
     /// Its tier.
     pub tier: u32,
     /// How it was ordered among its equals; `None` if it had none.
-    pub order: Option<&'static str>,
+    pub order: Option<Order>,
     /// The session was served there before.
     pub sticky: bool,
     /// What counts against it.
     pub demoted: Option<Demotion>,
     /// What stands against it now, if it is a last resort.
     pub blocked: Option<Blocked>,
+}
+
+/// How a candidate was ordered among its equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By what these words say.
+    By(&'static str),
+    /// By what the request may cost there, in millionths of a US dollar (`None`: unknown, and so last), as these
+    /// words say.
+    Price(&'static str, Option<u64>),
 }
 
 /// What named a candidate.
@@ -155,6 +165,18 @@ impl fmt::Display for Why {
             write!(f, "; {blocked}: a last resort")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Order::By(words) => f.write_str(words),
+            Order::Price(words, Some(micros)) => {
+                write!(f, "{words} (about ${}.{:06})", micros / 1_000_000, micros % 1_000_000)
+            }
+            Order::Price(words, None) => write!(f, "{words} (unknown, so last)"),
+        }
     }
 }
 

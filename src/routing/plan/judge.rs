@@ -6,7 +6,7 @@ use crate::config::{Auth, Target};
 use crate::routing::Vital;
 use crate::routing::rules::asks_for_wide_window;
 use crate::routing::table::{Row, Usable};
-use crate::routing::why::{Blocked, Demotion, Need, WhyNot};
+use crate::routing::why::{Blocked, Demotion, Need, Order, WhyNot};
 
 use super::gather::Wish;
 use super::{Inputs, Skipped};
@@ -17,7 +17,7 @@ pub(super) struct Standing {
     pub(super) vital: Vital,
     pub(super) demoted: Option<Demotion>,
     pub(super) blocked: Option<Blocked>,
-    pub(super) order: Option<&'static str>,
+    pub(super) order: Option<Order>,
     pub(super) rank: usize,
 }
 

@@ -298,6 +298,21 @@ const PAIR: &str = r#"
 "#;
 
 #[test]
+fn where_the_price_decides_it_is_said() {
+    let table = table(&format!(
+        "{PAIR}\n[providers.c]\nkind = \"openai\"\nmodels = [\"m\"]\n[routing]\nstrategy = \"cost\"\n\
+         [prices]\n\"a/m\" = {{ input = 3.0, output = 15.0 }}\n\"b/m\" = {{ input = 0.5, output = 2.5 }}"
+    ));
+    let mut facts = asking("m");
+    (facts.head.estimated_tokens, facts.head.max_tokens) = (10_000, Some(400));
+    insta::assert_snapshot!(words(&run(&table, &facts)), @r#"
+    + b/m: lists the model; tier 1, by price (about $0.006000)
+    + a/m: lists the model; tier 1, by price (about $0.036000)
+    + c/m: lists the model; tier 1, by price (unknown, so last)
+    "#);
+}
+
+#[test]
 fn who_is_blocked_for_a_while_is_a_last_resort() {
     let table = table(PAIR);
     let now = Instant::now() + Duration::from_secs(3600);
