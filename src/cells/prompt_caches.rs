@@ -238,12 +238,18 @@ impl Conversation {
 
     /// The thread whose last body begins most like this one.
     fn likeliest(&self, body: &[u8]) -> Option<usize> {
-        let common = |thread: &Thread| {
-            let before = thread.body.as_deref().unwrap_or_default();
-            before.iter().zip(body).take_while(|(a, b)| a == b).count()
-        };
+        let common = |thread: &Thread| common(thread.body.as_deref().unwrap_or_default(), body);
         (0..self.threads.len()).max_by_key(|at| self.threads.get(*at).map(common))
     }
+}
+
+/// How many bytes two bodies have in common at their beginning: by blocks as far as they go, then one by one.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    const BLOCK: usize = 256;
+    let blocks = one.chunks_exact(BLOCK).zip(other.chunks_exact(BLOCK));
+    let alike = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
+    let rest = one.iter().zip(other).skip(alike);
+    alike + rest.take_while(|(a, b)| a == b).count()
 }
 
 // === impl Thread ===
