@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use cproxy::drill::{Answered, Front, Where};
 use cproxy::faults::invariants::End;
+use cproxy::runtime::clock;
 use cproxy::simulator::Script;
 use cproxy::simulator::script::{Answer, Trouble};
 use support::{TEXT, TWO, always, daemon, first, paced};
@@ -36,7 +37,8 @@ const ACTORS: [&str; 10] = [
 /// With it, all of them are there.
 const FAULTS: &str = "[faults]\nenabled = true\n";
 
-const SOON: Duration = Duration::from_secs(5);
+/// How long something may take that takes milliseconds on a machine with nothing else to do.
+const SOON: Duration = Duration::from_secs(20);
 
 /// When, in the life of a request, an actor dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +135,7 @@ async fn dies_at(actor: &str, phase: Phase, front: Front) -> Answered {
 async fn dies_at_every_phase(actor: &str) {
     for phase in PHASES {
         for front in [Front::Streamed, Front::Whole] {
-            let dies = tokio::time::timeout(Duration::from_secs(30), dies_at(actor, phase, front));
+            let dies = tokio::time::timeout(4 * SOON, dies_at(actor, phase, front));
             let answered = dies.await.unwrap_or_else(|_| panic!("{actor} at {phase:?}, {front:?}: hangs"));
             assert_eq!(answered.text(), Some(TEXT), "{actor} at {phase:?}, {front:?}: {answered:?}");
             println!("{actor} at {phase:?}, {front:?}: {:?}", answered.total);
@@ -236,11 +238,11 @@ async fn of_n_callers_at_once_exactly_k_are_admitted_also_when_the_provider_dies
 async fn a_restart_does_not_fill_a_bucket() {
     let text = LIMITED.replace("LIMITS", "requests_per_minute = 5, max_waiting = 0");
     let bench = daemon(&text, Where::Sockets, |_| always(paced(0, 0, 0))).await;
-    let mut served = 0;
+    let (began, mut served) = (clock::now(), 0);
     for _ in 0..4 {
         for _ in 0..5 {
             let answered = bench.ask(Front::Whole, "m", "hello").await;
-            served += usize::from(answered.text().is_some());
+            served += u64::from(answered.text().is_some());
             if answered.text().is_none() {
                 assert_eq!(answered.error(), Some("rate_limit_error"), "{answered:?}");
                 assert!(answered.headers.contains_key("retry-after"), "{answered:?}");
@@ -249,7 +251,9 @@ async fn a_restart_does_not_fill_a_bucket() {
         assert!(bench.kill("root/providers/a").await);
         assert_eq!(bench.recover(SOON).await, Vec::<String>::new());
     }
-    assert!((5..=6).contains(&served), "{served} were admitted, where 5 a minute are allowed");
+    // A busy machine takes its time, in which the bucket rightly fills.
+    let most = 5 + (clock::now() - began).as_secs() / 12;
+    assert!((5..=most).contains(&served), "{served} were admitted, where 5 a minute are allowed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

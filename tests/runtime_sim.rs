@@ -33,8 +33,8 @@ use support::{TEXT, TWO, always, daemon, paced};
 /// In CI.
 const SHORT: Shape = Shape { requests: 300, every: 60, deaths: 1000, storms: 1 };
 
-/// In the campaign: a death for each twenty requests, and two quarantines a seed.
-const LONG: Shape = Shape { requests: 2000, every: 100, deaths: 1600, storms: 3 };
+/// In the campaign: a little more than a death for each twenty requests, and two quarantines a seed.
+const LONG: Shape = Shape { requests: 2000, every: 100, deaths: 2200, storms: 3 };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -61,7 +61,7 @@ fn whatever_dies_everybody_is_answered_once_and_a_seed_replays() {
     println!("each seed twice: {sum}");
     assert!(sum.kills > 0 && sum.faults > 0 && sum.left > 0 && sum.supervisors > 0);
     // A single seed may break both providers for most of its minute; over all of them most requests are served.
-    assert!(sum.well * 2 > sum.requests, "{} of {} were served", sum.well, sum.requests);
+    assert!(sum.well * 4 > sum.requests * 3, "{} of {} were served", sum.well, sum.requests);
 }
 
 #[test]
