@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Directory;
 use super::router::RouterMessage;
 use crate::cells::{Admitted, Health, Lease, ProviderCell, Refusal};
+use crate::faults::invariants;
 use crate::routing::admission::{Ask, Ticket};
 use crate::runtime::{Me, Reply, Worker, clock};
 
@@ -108,6 +109,10 @@ impl Worker for Provider {
                 self.seat.cell.probed(health);
                 self.schedule_check(me);
             }
+        }
+        if cfg!(debug_assertions) {
+            let wrong = invariants::buckets(&self.seat.cell.setup().id, &self.seat.cell, clock::now());
+            debug_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
         }
     }
 

@@ -36,6 +36,11 @@ pub struct ProviderView {
 }
 
 impl ProviderCell {
+    /// The buckets that have a limit: name, level, size.
+    pub fn buckets(&self, now: Instant) -> Vec<(&'static str, f64, f64)> {
+        self.admission().buckets(now)
+    }
+
     /// What it shows of itself.
     pub fn view(&self, now: Instant) -> ProviderView {
         let admission = self.admission();

@@ -161,7 +161,7 @@ impl Bench {
             Where::Memory => {
                 let simulators = simulators.clone();
                 Arc::new(move |id, _| match simulators.get(id) {
-                    Some(handle) => Ok(Arc::new(InMemory(handle.clone())) as Arc<dyn Upstream>),
+                    Some(handle) => Ok(Arc::new(InMemory::new(handle.clone())) as Arc<dyn Upstream>),
                     None => Err(format!("no simulator stands in for {id}")),
                 })
             }

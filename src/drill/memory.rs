@@ -2,6 +2,7 @@
 //! seconds, and the same seed gives the same outcome.
 
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,37 +22,74 @@ use crate::simulator::Handle;
 /// Bytes on their way in one direction.
 const PIPE: usize = 64 << 10;
 
-/// The way to a simulator in memory: a connection for each request.
-pub struct InMemory(pub Handle);
+/// The way to a simulator in memory. As on sockets, connections are kept for the next request where an answer was read
+/// to its end.
+pub struct InMemory {
+    simulator: Handle,
+    free: Arc<Mutex<Vec<Connection>>>,
+}
 
-/// The body of an answer, and what drives its connection.
+/// A connection with what drives it on both sides.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    _driver: AbortOnDropHandle<()>,
+    _simulator: AbortOnDropHandle<()>,
+}
+
+/// The body of an answer, and its connection, up to the end.
 struct Driven {
     body: Incoming,
-    _connection: AbortOnDropHandle<()>,
-    _simulator: AbortOnDropHandle<()>,
+    connection: Option<Connection>,
+    free: Arc<Mutex<Vec<Connection>>>,
+}
+
+// === impl InMemory ===
+
+impl InMemory {
+    /// The way to this simulator, without a connection yet.
+    pub fn new(simulator: Handle) -> InMemory {
+        InMemory { simulator, free: Arc::default() }
+    }
 }
 
 impl Upstream for InMemory {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Response<Body>, Fault>> {
-        let handle = self.0.clone();
+        let (simulator, free) = (self.simulator.clone(), self.free.clone());
         Box::pin(async move {
-            let (ours, theirs) = tokio::io::duplex(PIPE);
-            let simulator = tokio::spawn(async move { handle.serve(theirs).await });
-            let simulator = AbortOnDropHandle::new(simulator);
-            let made = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await;
-            let (mut sender, connection) = made.map_err(|error| broke(&error))?;
-            let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-                let _ = connection.await; // what is wrong with it is seen at the request, or at its body
-            }));
-            let response =
-                sender.send_request(in_origin_form(request)).await.map_err(|error| broke(&error))?;
+            let mut connection = connection(simulator, &free).await.map_err(|error| broke(&error))?;
+            let sent = connection.sender.send_request(in_origin_form(request)).await;
+            let response = sent.map_err(|error| broke(&error))?;
             Ok(response.map(|body| {
-                let driven = Driven { body, _connection: connection, _simulator: simulator };
+                let driven = Driven { body, connection: Some(connection), free };
                 driven.map_err(|error| broke(&error)).boxed_unsync()
             }))
         })
     }
 }
+
+/// One that is free, or a new one.
+async fn connection(simulator: Handle, free: &Mutex<Vec<Connection>>) -> hyper::Result<Connection> {
+    loop {
+        let Some(mut kept) = lock(free).pop() else { break };
+        if kept.sender.ready().await.is_ok() {
+            return Ok(kept);
+        }
+    }
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let simulator = AbortOnDropHandle::new(tokio::spawn(async move { simulator.serve(theirs).await }));
+    let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await?;
+    let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _ = driver.await; // what is wrong with it is seen at the request, or at its body
+    }));
+    Ok(Connection { sender, _driver: driver, _simulator: simulator })
+}
+
+/// A list, whole at any moment.
+fn lock(free: &Mutex<Vec<Connection>>) -> MutexGuard<'_, Vec<Connection>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Driven ===
 
 impl http_body::Body for Driven {
     type Data = Bytes;
@@ -60,7 +99,12 @@ impl http_body::Body for Driven {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
+        if ended && let Some(connection) = self.connection.take() {
+            lock(&self.free).push(connection);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

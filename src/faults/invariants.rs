@@ -1,5 +1,5 @@
-//! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation
-//! and by `cproxy drill`.
+//! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation,
+//! by `cproxy drill` and by the assertions of debug builds.
 //!
 //! A check gives back what is wrong, in words; nothing here panics.
 
@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::actors::Directory;
+use crate::cells::ProviderCell;
 use crate::config::ProviderId;
-use crate::runtime::State;
+use crate::runtime::{State, clock};
 use crate::simulator::Recorded;
 
 /// How an answer in the Messages dialect ended, as its caller sees it.
@@ -111,13 +112,17 @@ pub fn always(directory: &Directory) -> Vec<String> {
         {
             wrong.push(format!("{id}: {} leases are open, and {most} are allowed", entry.cell.open()));
         }
-        for (bucket, level, size) in entry.cell.view(crate::runtime::clock::now()).buckets {
-            if level > size + 1e-6 {
-                wrong.push(format!("{id}: the bucket {bucket} holds {level} of {size}"));
-            }
-        }
+        wrong.extend(buckets(id, &entry.cell, clock::now()));
     }
     wrong
+}
+
+/// What must hold of a provider's buckets at any moment, whoever died: none holds more than it has room for. Its actor
+/// asserts it in debug builds.
+pub fn buckets(id: &ProviderId, cell: &ProviderCell, now: Instant) -> Option<String> {
+    let (bucket, level, size) =
+        cell.buckets(now).into_iter().find(|(_, level, size)| *level > *size + 1e-6)?;
+    Some(format!("{id}: the bucket {bucket} holds {level} of {size}"))
 }
 
 /// What must hold of the credentials that an upstream saw (promise 8): its own key, and no other's.
@@ -259,7 +264,7 @@ mod tests {
 
     #[test]
     fn more_than_the_rate_is_seen_and_the_rate_itself_is_not() {
-        let (a, start) = (ProviderId::from("a"), crate::runtime::clock::now());
+        let (a, start) = (ProviderId::from("a"), clock::now());
         let times = |burst: u32, then: u32| -> Vec<Instant> {
             let rest = (1..=then).map(|n| start + Duration::from_secs(n.into()));
             (0..burst).map(|_| start).chain(rest).collect()
