@@ -277,7 +277,9 @@ async fn campaign(requests: usize, pause: Duration) -> Duration {
         requests,
         "seed {seed}: each is answered, once"
     );
-    assert!(sum.well > 0 && !all.is_empty(), "seed {seed}: {sum:?}");
+    // Nearly all are, where nothing else keeps the machine busy.
+    assert!(sum.well > sum.failed / 3, "seed {seed}: hardly anybody was served: {sum:?}");
+    assert!(!all.is_empty(), "seed {seed}: nobody died: {sum:?}");
     assert!(
         tasks(&bench) <= before,
         "seed {seed}: {} tasks are left, {before} were there before",
