@@ -69,8 +69,7 @@ impl Upstream for InMemory {
 
 /// One that is free, or a new one.
 async fn connection(simulator: Handle, free: &Mutex<Vec<Connection>>) -> hyper::Result<Connection> {
-    loop {
-        let Some(mut kept) = lock(free).pop() else { break };
+    while let Some(mut kept) = take(free) {
         if kept.sender.ready().await.is_ok() {
             return Ok(kept);
         }
@@ -82,6 +81,11 @@ async fn connection(simulator: Handle, free: &Mutex<Vec<Connection>>) -> hyper::
         let _ = driver.await; // what is wrong with it is seen at the request, or at its body
     }));
     Ok(Connection { sender, _driver: driver, _simulator: simulator })
+}
+
+/// Takes out a free one. On its own, for the lock is let go before anything is waited for.
+fn take(free: &Mutex<Vec<Connection>>) -> Option<Connection> {
+    lock(free).pop()
 }
 
 /// A list, whole at any moment.
