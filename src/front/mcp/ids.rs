@@ -33,7 +33,7 @@ pub struct UniqueIds<T> {
     refuses: bool,
 }
 
-/// rmcp's sessions over HTTP, each with its [`InUse`].
+/// rmcp's sessions over HTTP, each with the ids that are in use.
 #[derive(Debug)]
 pub struct HttpSessions {
     inner: LocalSessionManager,
