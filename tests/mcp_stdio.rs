@@ -144,7 +144,7 @@ async fn when_its_daemon_is_killed_one_in_its_process_stands_in_until_the_next_i
     let reached =
         |handle: &simulator::Handle| handle.requests().iter().any(|seen| seen.model == "claude-slow");
     assert!(upstream.handle().wait_until(Duration::from_secs(60), reached).await);
-    first.kill();
+    drop(first); // as `kill -9` does, and it is waited for
     let lost = window.answer(&doomed).await;
     assert_eq!((&lost["result"]["isError"], error(&lost)), (&json!(true), "daemon_gone"), "{lost:#}");
     assert_eq!(text(&window.call("proxy_completion", question("two")).await), "two");

@@ -243,7 +243,7 @@ fn a_daemon_killed_within_a_session_over_stdio_costs_one_call_at_most() {
             let status = daemon.status();
             status["open_requests"] == 1 && status["requests"] == 2
         });
-        daemon.kill();
+        drop(daemon); // as `kill -9` does, and it is waited for
         session.join().unwrap()
     });
     session.ended_well();
@@ -283,7 +283,7 @@ fn a_daemon_replaced_within_a_session_over_http_costs_one_call_at_most() {
             status["open_requests"] == 0 && status["requests"] == 1
         });
         let port = port(&daemon);
-        daemon.kill();
+        drop(daemon); // as `kill -9` does, and its port is free
         let next = Daemon::start_on(&upstream.provider("anthropic"), port);
         std::fs::write(claude.folder().join("replaced"), "").unwrap();
         (session.join().unwrap(), next)

@@ -340,7 +340,7 @@ impl Daemon {
         command.output().unwrap()
     }
 
-    /// Kills it, as `kill -9` does.
+    /// Kills it, as `kill -9` does, and does not wait for its end; dropping it does.
     pub fn kill(&self) {
         signal("KILL", &self.process.child.id().to_string());
     }
