@@ -5,7 +5,7 @@
 //! which its prefix changed; all of them together within a bound.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -124,24 +124,24 @@ impl PromptCaches {
         usage: &Usage,
         now: Instant,
     ) -> Option<Loss> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.answered(key, dialect, body, usage, now)
     }
 
     /// An answer that belongs to no session.
     pub fn answered_once(&self, provider: &ProviderId, usage: &Usage) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.providers.entry(provider.clone()).or_default().add(usage, 0);
     }
 
     /// The providers that have answered.
     pub fn providers(&self) -> BTreeMap<ProviderId, Totals> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).providers.clone()
+        self.state().providers.clone()
     }
 
     /// The conversations, the latest first.
     pub fn show(&self) -> Vec<Shown> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         let mut all: Vec<(Instant, Shown)> = state
             .conversations
             .iter()
@@ -149,6 +149,10 @@ impl PromptCaches {
             .collect();
         all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         all.into_iter().map(|(_, shown)| shown).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -22,6 +22,21 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Both together: an estimate if one of them is.
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(other.input),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_creation: self.cache_creation.saturating_add(other.cache_creation),
+            output: self.output.saturating_add(other.output),
+            thinking: match (self.thinking, other.thinking) {
+                (None, None) => None,
+                (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+            },
+            estimated: self.estimated || other.estimated,
+        }
+    }
+
     /// All input, whatever became of it.
     pub fn total_input(&self) -> u64 {
         self.input.saturating_add(self.cache_read).saturating_add(self.cache_creation)

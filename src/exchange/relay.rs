@@ -185,7 +185,13 @@ impl Relay {
     /// While somebody is looked for: what the caller gets.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(rest) = &mut self.rest else { return Poll::Ready(()) };
-        if let Poll::Ready(found) = rest.as_mut().poll(cx) {
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rest.as_mut().poll(cx)));
+        let polled = polled.unwrap_or_else(|_| {
+            tracing::error!(request = %self.request.id, "the search for the rest of an answer panicked");
+            let fault = Fault::protocol("cproxy could not have the answer continued (a bug of ours)");
+            Poll::Ready(Err(caller::error_event(self.request.dialect, &fault, &self.request.id.0)))
+        });
+        if let Poll::Ready(found) = polled {
             self.rest = None;
             match found {
                 Ok(relay) => self.next = Some(Box::pin(relay)),

@@ -171,7 +171,7 @@ impl Sink for Onward {
             Part::End { stop, usage } => {
                 self.join(true);
                 let uncounted = Usage { output: self.bytes * 5 / 18, estimated: true, ..Usage::default() };
-                let usage = sum(self.usage, usage.unwrap_or(uncounted));
+                let usage = self.usage.plus(usage.unwrap_or(uncounted));
                 lock(&self.writer).part(Part::End { stop, usage: Some(usage) });
             }
         }
@@ -189,21 +189,6 @@ impl Writer for Onward {
 
     fn fail(&mut self, fault: &Fault) -> Option<Bytes> {
         lock(&self.writer).fail(fault)
-    }
-}
-
-/// What two attempts cost together.
-fn sum(a: Usage, b: Usage) -> Usage {
-    Usage {
-        input: a.input.saturating_add(b.input),
-        cache_read: a.cache_read.saturating_add(b.cache_read),
-        cache_creation: a.cache_creation.saturating_add(b.cache_creation),
-        output: a.output.saturating_add(b.output),
-        thinking: match (a.thinking, b.thinking) {
-            (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-        },
-        estimated: a.estimated || b.estimated,
     }
 }
 

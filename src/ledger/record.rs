@@ -116,17 +116,7 @@ impl Record {
 
     /// Tokens of all attempts together; `None` if nothing is known of any.
     pub fn usage(&self) -> Option<Usage> {
-        self.attempts.iter().filter_map(|attempt| attempt.usage).reduce(|a, b| Usage {
-            input: a.input.saturating_add(b.input),
-            cache_read: a.cache_read.saturating_add(b.cache_read),
-            cache_creation: a.cache_creation.saturating_add(b.cache_creation),
-            output: a.output.saturating_add(b.output),
-            thinking: match (a.thinking, b.thinking) {
-                (None, None) => None,
-                (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-            },
-            estimated: a.estimated || b.estimated,
-        })
+        self.attempts.iter().filter_map(|attempt| attempt.usage).reduce(Usage::plus)
     }
 
     /// For each attempt what it cost by these prices, in millionths of a US dollar; `None` is unknown.
