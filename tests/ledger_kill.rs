@@ -80,6 +80,7 @@ fn record(id: &str) -> Record {
         route: String::new(),
         healed: Vec::new(),
         queue: Duration::ZERO,
+        connect: None,
         first_byte: None,
         first_output: None,
         total: Duration::from_millis(1),

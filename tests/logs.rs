@@ -55,6 +55,7 @@ fn record() -> Record {
         route: "first/claude-opus-4-1: overloaded, second/claude-opus-4-1: ok".into(),
         healed: vec!["thinking", "tools"],
         queue: Duration::from_millis(3),
+        connect: Some(Duration::from_millis(2)),
         first_byte: Some(Duration::from_millis(40)),
         first_output: Some(Duration::from_millis(50)),
         total: Duration::from_millis(800),
@@ -111,7 +112,7 @@ fn the_log_tells_the_story_and_no_secret() {
     let expected = json!({
         "level": "INFO", "request": "req_1", "front": "messages", "session": "line\nbreak", "model": "opus",
         "provider": "second", "upstream_model": "claude-opus-4-1", "attempts": 2, "outcome": "ok",
-        "route": "first/claude-opus-4-1: overloaded, second/claude-opus-4-1: ok", "queue_ms": 3, "first_byte_ms": 40,
+        "route": "first/claude-opus-4-1: overloaded, second/claude-opus-4-1: ok", "queue_ms": 3, "connect_ms": 2, "first_byte_ms": 40,
         "first_output_ms": 50, "total_ms": 800, "healed": "thinking,tools", "overhead_us": 95, "input": 1000, "cache_read": 5,
         "cache_creation": 6, "output": 100, "thinking": 7, "began": "2023-11-14T22:13:20.000Z",
     });

@@ -24,6 +24,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value as Any};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message as _;
+use serde_json::Value;
 
 const PROMPT: &str = "a prompt that is nobodys business 7391";
 
@@ -72,7 +73,8 @@ const KEPT: &str = "[logging]\nlevel = \"trace\"\nformat = \"json\"\nfile = \"lo
 
 #[test]
 fn each_request_is_in_the_log_the_metrics_and_the_ledger_and_no_key_or_prompt_is() {
-    let upstream = Upstream::with_key("");
+    let paced = "[[rule]]\nanswer = { pace = { headers = \"50ms\", first = \"50ms\" } }\n";
+    let upstream = Upstream::with_key(paced);
     let refused = "[[routing.rules]]\nmodel = \"model-of-nobody\"\nrefuse = \"not here\"\n";
     let daemon = Daemon::start(&format!("{}{KEPT}{refused}", upstream.provider("anthropic")));
     for (model, stream) in
@@ -119,8 +121,15 @@ fn each_request_is_in_the_log_the_metrics_and_the_ledger_and_no_key_or_prompt_is
 
     let log = seen.iter().find(|(name, _)| name.ends_with("cproxy.log")).unwrap();
     let log = String::from_utf8_lossy(&log.1).into_owned();
-    let requests = log.lines().filter(|line| line.contains("\"target\":\"cproxy::request\"")).count();
-    assert_eq!(requests, 4, "{log}");
+    let requests = log.lines().filter(|line| line.contains("\"target\":\"cproxy::request\""));
+    let requests: Vec<Value> = requests.map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(requests.len(), 4, "{log}");
+    // The connection of the first is kept for the others; who refuses by itself has asked nobody.
+    let has = |n: usize, name: &str| requests[n].get(name).is_some();
+    assert!(has(0, "connect_ms") && !has(1, "connect_ms") && !has(3, "first_byte_ms"), "{requests:#?}");
+    let ms = |name: &str| requests[1][name].as_u64().unwrap();
+    let (first_byte, first_output, total) = (ms("first_byte_ms"), ms("first_output_ms"), ms("total_ms"));
+    assert!(50 <= first_byte && first_byte + 40 <= first_output && first_output <= total, "{}", requests[1]);
 
     seen.push(("stdout".into(), ended.stdout.into_bytes()));
     seen.push(("stderr".into(), ended.stderr.into_bytes()));

@@ -33,7 +33,17 @@ pub struct Lease {
     setup: Arc<Setup>,
     grant: Grant,
     admitted_at: Instant,
+    answered: Option<Answered>,
     outcome: Outcome,
+}
+
+/// When an upstream began to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// When the headers were there.
+    pub at: Instant,
+    /// How long it took to get a new connection, if none was kept.
+    pub connect: Option<Duration>,
 }
 
 /// How an attempt ended, and what it showed.
@@ -70,7 +80,7 @@ pub(super) enum What {
 
 impl Lease {
     pub(super) fn new(cell: Arc<ProviderCell>, setup: Arc<Setup>, grant: Grant, now: Instant) -> Lease {
-        Lease { cell, setup, grant, admitted_at: now, outcome: Outcome::default() }
+        Lease { cell, setup, grant, admitted_at: now, answered: None, outcome: Outcome::default() }
     }
 
     /// The provider's setup at the moment of admission.
@@ -105,6 +115,16 @@ impl Lease {
     /// The request has been sent: from here on a drop means that the caller left.
     pub fn sent(&mut self) {
         self.outcome.ended = Ended::Abandoned;
+    }
+
+    /// The headers of the answer are there.
+    pub fn answered(&mut self, answered: Answered) {
+        self.answered = Some(answered);
+    }
+
+    /// When the headers of the answer were there, if they were.
+    pub fn answer(&self) -> Option<Answered> {
+        self.answered
     }
 
     /// Whether the attempt is to show that the provider is back.

@@ -19,7 +19,7 @@ pub mod upstream;
 mod view;
 
 pub use config::ConfigCell;
-pub use lease::{Lease, Outcome, Refusal};
+pub use lease::{Answered, Lease, Outcome, Refusal};
 pub use ledger::{LedgerCell, Reservation};
 pub use listener::ListenerCell;
 pub use outbox::Outbox;

@@ -11,8 +11,8 @@ use super::outgoing::{self, Outgoing, Reading};
 use super::pipe::{Pipe, Report};
 use super::request::Request;
 use super::so_far::SoFar;
-use crate::cells::Lease;
-use crate::cells::upstream::Body;
+use crate::cells::upstream::{Body, Connected};
+use crate::cells::{Answered, Lease};
 use crate::config::AfterOutput;
 use crate::dialect::openai_chat::Rectify;
 use crate::dialect::part::Flow;
@@ -106,6 +106,8 @@ pub async fn attempt(
     lease.sent();
     let response = by(headers_by, Phase::Headers, lease.upstream().send(message)).await?;
     let (parts, body) = response.into_parts();
+    let connect = parts.extensions.get().map(|Connected(took)| *took);
+    lease.answered(Answered { at: clock::now(), connect });
     if !parts.status.is_success() {
         let body = whole(Vec::new(), body, MAX_ERROR, clock::now() + ERROR_LIMIT, timeouts.idle).await;
         let body = body.unwrap_or_default();

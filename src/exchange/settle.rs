@@ -51,6 +51,8 @@ pub struct Settlement {
     reserved: Option<Reservation>,
     queue: Duration,
     overhead: Option<Duration>,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
     first_output: Option<Duration>,
     /// What happened, for the log and for `x-cproxy-route`.
     route: String,
@@ -116,6 +118,8 @@ impl Settlement {
             reserved: None,
             queue: Duration::ZERO,
             overhead: None,
+            connect: None,
+            first_byte: None,
             first_output: None,
             route: String::new(),
             dropped: Vec::new(),
@@ -244,6 +248,10 @@ impl Settlement {
         };
         let now = clock::now();
         self.first_output = Some(now.saturating_duration_since(self.started));
+        if let Some(answered) = lease.answer() {
+            self.connect = answered.connect;
+            self.first_byte = Some(answered.at.saturating_duration_since(self.started));
+        }
         let keeping = cache.keeping(&candidate.target);
         let dialect = request.dialect;
         let same = candidate.dialect == dialect;
@@ -491,7 +499,8 @@ impl Settlement {
             route: self.route.clone(),
             healed: std::mem::take(&mut self.healed),
             queue: self.queue,
-            first_byte: None,
+            connect: self.connect,
+            first_byte: self.first_byte,
             first_output: self.first_output,
             total: clock::now().saturating_duration_since(self.started),
             overhead: self.overhead,

@@ -37,6 +37,8 @@ pub struct Record {
     pub healed: Vec<&'static str>,
     /// How long it waited for places at providers.
     pub queue: Duration,
+    /// How long the upstream that served it took to be connected to, if no connection was kept.
+    pub connect: Option<Duration>,
     /// From its begin to the headers of the upstream that served it.
     pub first_byte: Option<Duration>,
     /// From its begin to the first output.

@@ -48,6 +48,7 @@ fn record(id: &str, began: SystemTime, attempts: Vec<Attempt>) -> Record {
         route: String::new(),
         healed: Vec::new(),
         queue: Duration::from_micros(1500),
+        connect: None,
         first_byte: None,
         first_output: Some(Duration::from_millis(300)),
         total: Duration::from_secs(1),

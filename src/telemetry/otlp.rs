@@ -140,6 +140,8 @@ fn spans(priced: &Priced) -> Vec<Span> {
     attributes.extend(record.session.as_deref().map(|session| text("gen_ai.conversation.id", session)));
     attributes.extend(record.agent.as_deref().map(|agent| text("gen_ai.agent.id", agent)));
     attributes.extend(record.fault.map(|fault| text("error.type", fault.as_str())));
+    attributes.extend(record.connect.map(|took| double("cproxy.connect_ms", ms(took))));
+    attributes.extend(record.first_byte.map(|first| double("cproxy.first_byte_ms", ms(first))));
     attributes.extend(record.first_output.map(|first| double("cproxy.first_output_ms", ms(first))));
     attributes
         .extend(record.overhead.map(|overhead| double("cproxy.overhead_us", overhead.as_secs_f64() * 1e6)));

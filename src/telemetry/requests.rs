@@ -36,6 +36,7 @@ pub fn line(priced: &Priced, timings: bool) {
         fault = record.fault.map(|fault| fault.as_str()),
         cached = record.cached.then_some(true),
         queue_ms = timed(Some(record.queue)),
+        connect_ms = timed(record.connect),
         first_byte_ms = timed(record.first_byte),
         first_output_ms = timed(record.first_output),
         total_ms = timed(Some(record.total)),

@@ -60,6 +60,7 @@ fn record(id: &str) -> Record {
         route: String::new(),
         healed: Vec::new(),
         queue: Duration::ZERO,
+        connect: None,
         first_byte: None,
         first_output: None,
         total: Duration::ZERO,

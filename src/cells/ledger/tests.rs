@@ -31,6 +31,7 @@ fn record(id: &str) -> Record {
         route: String::new(),
         healed: Vec::new(),
         queue: Duration::ZERO,
+        connect: None,
         first_byte: None,
         first_output: Some(Duration::from_millis(50)),
         total: Duration::from_millis(80),

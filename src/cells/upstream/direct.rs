@@ -11,7 +11,7 @@ use hyper::client::conn::TrySendError;
 
 use super::connect::{Connection, Connector, Outgoing};
 use super::pool::{Free, Pool};
-use super::{Body, broken, not_connected};
+use super::{Body, Connected, broken, not_connected};
 use crate::dialect::{Fault, FaultKind};
 use crate::runtime::clock;
 
@@ -45,6 +45,7 @@ impl Direct {
                 sent => return sent.map_err(|error| broken(error.error())),
             }
         }
+        let began = clock::now();
         let free = match self.connector.connect().await? {
             Connection::Http1(connection) => Free::Http1(connection),
             Connection::Http2(connection) => {
@@ -54,9 +55,14 @@ impl Direct {
                 Free::Http2(stream)
             }
         };
-        self.send_over(free, request).await.map_err(|error| match error.message() {
+        let connected = Connected(clock::now().saturating_duration_since(began));
+        let sent = self.send_over(free, request).await.map_err(|error| match error.message() {
             Some(_) => not_connected(error.error()),
             None => broken(error.error()),
+        });
+        sent.map(|mut response| {
+            response.extensions_mut().insert(connected);
+            response
         })
     }
 

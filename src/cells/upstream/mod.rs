@@ -69,6 +69,10 @@ enum Way {
     Proxied(proxied::Proxied),
 }
 
+/// In the extensions of a response for which a connection was made: how long that took.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected(pub Duration);
+
 /// Pieces after the end of an answer that are read at once; an upstream that never stops is not listened to.
 const MOST_LEFTOVERS: usize = 16;
 
