@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use collector::{Export, collector};
+use collector::{Export, collector, slow_collector};
 use cproxy::ledger::report::{self, By, Query};
 use cproxy::runtime::clock;
 use daemon::{CLIENT_KEY, CPROXY, Daemon, UPSTREAM_KEY, Upstream};
@@ -294,6 +294,23 @@ fn the_last_requests_are_exported_before_the_end_and_redirects_are_not_followed(
     // A daemon whose collector is of no use serves, and ends in time.
     assert_eq!(ask(&daemon, "claude-opus-4-1", false).0, 200);
     assert!(daemon.stop().status.success());
+}
+
+#[test]
+fn what_happens_while_an_export_is_on_its_way_is_exported_before_the_end() {
+    let upstream = Upstream::with_key("");
+    let (url, exports) = slow_collector("200 OK", Duration::from_millis(700));
+    let export =
+        format!("[otlp]\nenabled = true\nendpoint = \"{url}\"\ninterval = \"100ms\"\ntraces = false\n");
+    let daemon = Daemon::start(&format!("{}{export}", upstream.provider("anthropic")));
+    next(&exports, "/v1/metrics", |_| Some(()));
+    assert_eq!(ask(&daemon, "claude-opus-4-1", false).0, 200);
+    assert!(daemon.stop().status.success());
+    next(&exports, "/v1/metrics", |Export(_, _, body)| {
+        let request = ExportMetricsServiceRequest::decode(&body[..]).unwrap();
+        let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+        metrics.iter().find(|metric| metric.name == "gen_ai.client.operation.duration").map(|_| ())
+    });
 }
 
 #[test]

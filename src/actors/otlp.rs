@@ -52,7 +52,10 @@ pub struct Exporter {
     generation: u64,
     sending: bool,
     failures: u32,
+    /// Those who are answered when what is being sent is there.
     flushing: Vec<Reply<()>>,
+    /// Those who came while something was being sent: what they want to have sent may be newer.
+    waiting: Vec<Reply<()>>,
 }
 
 impl Worker for Exporter {
@@ -66,6 +69,7 @@ impl Worker for Exporter {
             sending: false,
             failures: 0,
             flushing: Vec::new(),
+            waiting: Vec::new(),
         };
         exporter.configured(me);
         Ok(exporter)
@@ -83,11 +87,14 @@ impl Worker for Exporter {
                 for reply in self.flushing.drain(..) {
                     let _ = reply.send(()); // the asker may have gone
                 }
-                self.schedule(me);
+                match self.waiting.is_empty() {
+                    true => self.schedule(me),
+                    false => self.send(me),
+                }
             }
             OtlpMessage::Flush(reply) => {
                 if self.config().enabled {
-                    self.flushing.push(reply);
+                    self.waiting.push(reply);
                     self.send(me);
                 } else {
                     let _ = reply.send(());
@@ -136,6 +143,7 @@ impl Exporter {
             return; // its end sets the timer
         }
         self.sending = true;
+        self.flushing = std::mem::take(&mut self.waiting);
         let (directory, address) = (self.directory.clone(), me.address().clone());
         me.spawn(async move {
             let _ = address.cast(OtlpMessage::Sent(export(&directory).await)); // gone: the next one sends again

@@ -5,12 +5,18 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 /// What a collector was sent: path, headers, body.
 pub struct Export(pub String, pub String, pub Vec<u8>);
 
 /// A collector that answers with this status, and what it is sent.
 pub fn collector(status: &'static str) -> (String, Receiver<Export>) {
+    slow_collector(status, Duration::ZERO)
+}
+
+/// The same, but it takes so long to answer.
+pub fn slow_collector(status: &'static str, pause: Duration) -> (String, Receiver<Export>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (sender, receiver) = channel();
@@ -31,8 +37,9 @@ pub fn collector(status: &'static str) -> (String, Receiver<Export>) {
                     let mut body = vec![0; length.parse().unwrap()];
                     reader.read_exact(&mut body).unwrap();
                     let path = head.split(' ').nth(1).unwrap().to_owned();
-                    let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                     let _ = sender.send(Export(path, head, body)); // a test that has ended
+                    std::thread::sleep(pause);
+                    let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                 }
             });
         }
