@@ -209,6 +209,16 @@ fn kind_of(url: &str, transformers: &BTreeSet<String>) -> (ProviderKind, Option<
             ("mistral.ai", "mistral"),
             ("azure.com", "azure"),
             ("perplexity.ai", "perplexity"),
+            ("x.ai", "xai"),
+            ("moonshot.ai", "moonshot"),
+            ("moonshot.cn", "moonshot"),
+            ("kimi.com", "moonshot"),
+            ("z.ai", "zai"),
+            ("bigmodel.cn", "zai"),
+            ("together.xyz", "together"),
+            ("together.ai", "together"),
+            ("fireworks.ai", "fireworks"),
+            ("cerebras.ai", "cerebras"),
             ("googleapis.com", "gemini"),
         ];
         let by_host = variants.iter().find(|(domain, _)| is(domain)).map(|(_, variant)| *variant);

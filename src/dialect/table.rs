@@ -3,9 +3,14 @@
 //! Sources: the API references of the vendors named, and their error messages. Where a vendor says nothing, the
 //! row says what hurts least.
 
+mod rows;
+
 use super::names::IdRule;
 use super::schema;
 use crate::config::ProviderKind;
+
+pub use rows::NAMES;
+use rows::{ADDRESSES, FALLBACK, ROWS};
 
 /// The peculiarities of one variant of a dialect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,8 @@ pub enum NamedChoice {
     OnlyTool,
     /// Not while the model reasons.
     NotThinking,
+    /// No tool can be demanded, and no call forbidden.
+    Never,
 }
 
 /// How reasoning is asked for.
@@ -108,6 +115,8 @@ pub enum Reasoning {
     EffortOrNone,
     /// OpenRouter's `reasoning` object.
     OpenRouter,
+    /// `reasoning_effort` with the levels up to `high`, and `reasoning: {enabled}` where no level is wished.
+    Switch,
     /// `thinking: {type}`.
     Thinking,
     /// `chat_template_kwargs: {enable_thinking}`.
@@ -160,215 +169,13 @@ pub enum WebSearch {
 pub enum Prefill {
     /// `prefix: true` on the last message.
     Prefix,
+    /// `partial: true` on the last message.
+    Partial,
     /// `continue_final_message`.
     Continue,
     /// The last message is sent as it is.
     AsIs,
 }
-
-/// What a server of which nothing is known is taken for.
-const GENERIC: Variant = Variant {
-    name: "generic",
-    max_field: MaxField::MaxTokens,
-    mid_system: MidSystem::UserText,
-    images: true,
-    image_urls: true,
-    tool_images: false,
-    documents: false,
-    top_k: false,
-    named_choice: NamedChoice::Yes,
-    parallel_tool_calls: false,
-    reasoning: Reasoning::None,
-    replay: Replay::Nothing,
-    ids: IdRule::Any,
-    schema: schema::Target::Plain,
-    cache_control: false,
-    prompt_cache_key: false,
-    user: UserField::None,
-    stream_options: true,
-    service_tier: false,
-    response_format: true,
-    null_content: true,
-    empty_tool_content: true,
-    think_tags: true,
-    web_search: WebSearch::None,
-    prefill: Prefill::AsIs,
-    max_stops: 4,
-    max_tools: usize::MAX,
-};
-
-const OPENAI: Variant = Variant {
-    name: "openai",
-    max_field: MaxField::MaxCompletionTokens,
-    mid_system: MidSystem::InPlace,
-    documents: true,
-    parallel_tool_calls: true,
-    reasoning: Reasoning::OpenAi,
-    prompt_cache_key: true,
-    user: UserField::SafetyIdentifier,
-    service_tier: true,
-    think_tags: false,
-    web_search: WebSearch::Options,
-    max_tools: 128,
-    ..GENERIC
-};
-
-const AZURE: Variant = Variant {
-    name: "azure",
-    web_search: WebSearch::None,
-    ids: IdRule::AtMost(40),
-    prompt_cache_key: false,
-    service_tier: false,
-    user: UserField::User,
-    ..OPENAI
-};
-
-const OPENROUTER: Variant = Variant {
-    name: "openrouter",
-    mid_system: MidSystem::InPlaceForOpenAi,
-    documents: true,
-    top_k: true,
-    parallel_tool_calls: true,
-    reasoning: Reasoning::OpenRouter,
-    replay: Replay::Details,
-    cache_control: true,
-    user: UserField::User,
-    think_tags: false,
-    web_search: WebSearch::Plugin,
-    ..GENERIC
-};
-
-const DEEPSEEK: Variant = Variant {
-    name: "deepseek",
-    images: false,
-    named_choice: NamedChoice::NotThinking,
-    reasoning: Reasoning::Thinking,
-    replay: Replay::ContentAlways,
-    null_content: false,
-    response_format: false,
-    think_tags: false,
-    max_stops: 16,
-    max_tools: 128,
-    ..GENERIC
-};
-
-const GROQ: Variant = Variant {
-    name: "groq",
-    parallel_tool_calls: true,
-    reasoning: Reasoning::Effort,
-    user: UserField::User,
-    think_tags: false,
-    max_tools: 128,
-    ..GENERIC
-};
-
-const MISTRAL: Variant = Variant {
-    name: "mistral",
-    parallel_tool_calls: true,
-    ids: IdRule::NineAlphanumeric,
-    stream_options: false,
-    think_tags: false,
-    null_content: false,
-    prefill: Prefill::Prefix,
-    ..GENERIC
-};
-
-const GEMINI: Variant = Variant {
-    name: "gemini",
-    reasoning: Reasoning::Effort,
-    replay: Replay::ThoughtSignature,
-    schema: schema::Target::Gemini,
-    think_tags: false,
-    ..GENERIC
-};
-
-const LLAMACPP: Variant = Variant {
-    name: "llamacpp",
-    image_urls: false,
-    tool_images: true,
-    top_k: true,
-    named_choice: NamedChoice::OnlyTool,
-    parallel_tool_calls: true,
-    reasoning: Reasoning::TemplateKwargs,
-    replay: Replay::ContentOfOurs,
-    schema: schema::Target::Grammar,
-    ..GENERIC
-};
-
-const OLLAMA: Variant = Variant {
-    name: "ollama",
-    image_urls: false,
-    named_choice: NamedChoice::OnlyTool,
-    reasoning: Reasoning::EffortOrNone,
-    ..GENERIC
-};
-
-const VLLM: Variant = Variant {
-    name: "vllm",
-    top_k: true,
-    parallel_tool_calls: true,
-    reasoning: Reasoning::TemplateKwargs,
-    prefill: Prefill::Continue,
-    ..GENERIC
-};
-
-const LMSTUDIO: Variant = Variant {
-    name: "lmstudio",
-    image_urls: false,
-    top_k: true,
-    named_choice: NamedChoice::OnlyTool,
-    ..GENERIC
-};
-
-const PERPLEXITY: Variant = Variant {
-    name: "perplexity",
-    stream_options: false,
-    top_k: true,
-    web_search: WebSearch::BuiltIn,
-    max_tools: 0,
-    ..GENERIC
-};
-
-/// Every row. A `static`, since rows are handed out by reference.
-static ROWS: [Variant; 13] = [
-    OPENAI, AZURE, OPENROUTER, DEEPSEEK, GROQ, MISTRAL, GEMINI, LLAMACPP, OLLAMA, VLLM, LMSTUDIO, PERPLEXITY,
-    GENERIC,
-];
-static FALLBACK: Variant = GENERIC;
-
-/// The names of the rows, for the config.
-pub const NAMES: &[&str] = &[
-    OPENAI.name,
-    AZURE.name,
-    OPENROUTER.name,
-    DEEPSEEK.name,
-    GROQ.name,
-    MISTRAL.name,
-    GEMINI.name,
-    LLAMACPP.name,
-    OLLAMA.name,
-    VLLM.name,
-    LMSTUDIO.name,
-    PERPLEXITY.name,
-    GENERIC.name,
-];
-
-/// What an address shows of the server behind it: a host's end, or a port that is the server's default.
-const ADDRESSES: &[(&str, &str)] = &[
-    ("api.openai.com", "openai"),
-    (".openai.azure.com", "azure"),
-    (".services.ai.azure.com", "azure"),
-    ("openrouter.ai", "openrouter"),
-    ("api.deepseek.com", "deepseek"),
-    ("api.groq.com", "groq"),
-    ("api.mistral.ai", "mistral"),
-    ("generativelanguage.googleapis.com", "gemini"),
-    ("api.perplexity.ai", "perplexity"),
-    (":11434", "ollama"),
-    (":1234", "lmstudio"),
-    (":8080", "llamacpp"),
-    (":8000", "vllm"),
-];
 
 /// The row of a name, if there is one.
 pub fn by_name(name: &str) -> Option<&'static Variant> {
@@ -390,46 +197,13 @@ pub fn variant(kind: ProviderKind, name: Option<&str>, base_url: &str) -> &'stat
     });
     let name = match (shown, kind) {
         (Some((_, name)), _) => name,
-        (None, ProviderKind::Openrouter) => OPENROUTER.name,
-        (None, ProviderKind::Gemini) => GEMINI.name,
-        (None, ProviderKind::Openai) if host.is_empty() => OPENAI.name,
-        (None, ProviderKind::Openai | ProviderKind::Local | ProviderKind::Anthropic) => GENERIC.name,
+        (None, ProviderKind::Openrouter) => "openrouter",
+        (None, ProviderKind::Gemini) => "gemini",
+        (None, ProviderKind::Openai) if host.is_empty() => "openai",
+        (None, ProviderKind::Openai | ProviderKind::Local | ProviderKind::Anthropic) => FALLBACK.name,
     };
     by_name(name).unwrap_or(&FALLBACK)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_has_its_row() {
-        assert_eq!(NAMES.len(), ROWS.len());
-        for (name, row) in NAMES.iter().zip(&ROWS) {
-            assert_eq!(*name, row.name);
-        }
-    }
-
-    #[test]
-    fn the_config_knows_every_row_and_no_other() {
-        let mut known = crate::config::VARIANTS.to_vec();
-        let mut names = NAMES.to_vec();
-        known.sort_unstable();
-        names.sort_unstable();
-        assert_eq!(known, names);
-    }
-
-    #[test]
-    fn the_name_wins_over_the_address_and_the_address_over_the_kind() {
-        let name = |kind, name, url| variant(kind, name, url).name;
-        assert_eq!(name(ProviderKind::Openai, Some("vllm"), "https://api.openai.com/v1"), "vllm");
-        assert_eq!(name(ProviderKind::Openai, None, "https://api.openai.com/v1"), "openai");
-        assert_eq!(name(ProviderKind::Openai, None, "https://API.DeepSeek.com"), "deepseek");
-        assert_eq!(name(ProviderKind::Openai, None, "https://x.openai.azure.com/openai/v1"), "azure");
-        assert_eq!(name(ProviderKind::Openai, None, "https://evil.example/api.openai.com"), "generic");
-        assert_eq!(name(ProviderKind::Openai, None, "http://gateway:8080"), "generic");
-        assert_eq!(name(ProviderKind::Local, None, "http://localhost:11434/v1"), "ollama");
-        assert_eq!(name(ProviderKind::Openrouter, None, ""), "openrouter");
-        assert_eq!(name(ProviderKind::Openai, None, ""), "openai");
-    }
-}
+mod tests;

@@ -20,6 +20,10 @@ const PROVIDERS: &[(&str, &str)] = &[
     ("ollama", "ollama"),
     ("perplexity", "perplexity"),
     ("gemini_openai", "gemini"),
+    ("xai", "xai"),
+    ("moonshot", "moonshot"),
+    ("zai", "zai"),
+    ("cerebras", "cerebras"),
 ];
 
 /// What an answer says.
@@ -123,7 +127,8 @@ fn plainly(chunks: &[Value]) -> Said {
     let mut finish = String::new();
     let mut is_refused = false;
     for chunk in chunks {
-        let usage = &chunk["usage"];
+        let beside = &chunk["usage"];
+        let usage = if beside.is_object() { beside } else { &chunk["choices"][0]["usage"] };
         if let (Some(input), Some(output)) =
             (usage["prompt_tokens"].as_u64(), usage["completion_tokens"].as_u64())
             && input + output > 0
@@ -220,7 +225,7 @@ fn plainly(chunks: &[Value]) -> Said {
     }
     said.stop = match finish.as_str() {
         "length" | "model_length" => "max_tokens",
-        "content_filter" => "refusal",
+        "content_filter" | "sensitive" => "refusal",
         _ if is_refused => "refusal",
         _ if !said.calls.is_empty() => "tool_use",
         _ => "end_turn",

@@ -55,6 +55,12 @@ const UPSTREAMS: &[Upstream] = &[
     Upstream { row: "vllm", model: "qwen3", responses: false },
     Upstream { row: "lmstudio", model: "qwen3", responses: false },
     Upstream { row: "perplexity", model: "sonar", responses: false },
+    Upstream { row: "xai", model: "grok-4.3", responses: false },
+    Upstream { row: "moonshot", model: "kimi-k2.6", responses: false },
+    Upstream { row: "zai", model: "glm-5.2", responses: false },
+    Upstream { row: "together", model: "zai-org/GLM-5", responses: false },
+    Upstream { row: "fireworks", model: "accounts/fireworks/models/kimi-k2p6", responses: false },
+    Upstream { row: "cerebras", model: "gpt-oss-120b", responses: false },
     Upstream { row: "generic", model: "any", responses: false },
     Upstream { row: "openai", model: "gpt-5.6", responses: true },
     Upstream { row: "generic", model: "any", responses: true },
@@ -270,7 +276,8 @@ fn every_row_of_the_table_has_a_session() {
 
 #[test]
 fn the_key_of_the_prompt_cache_is_the_session_and_nothing_fresh() {
-    for upstream in UPSTREAMS.iter().filter(|upstream| upstream.row == "openai") {
+    let keyed = ["openai", "xai", "moonshot"];
+    for upstream in UPSTREAMS.iter().filter(|upstream| keyed.contains(&upstream.row)) {
         let body = body(&[json!({"role": "user", "content": [{"type": "text", "text": "q"}]})], 0);
         assert!(translate(*upstream, &body).contains(r#""prompt_cache_key":"s-1""#));
     }

@@ -6,7 +6,7 @@ use super::{Check, KeyPath};
 use crate::config::{Auth, Limits, Provider, ProviderId, ProviderKind, address, error, suggest};
 
 /// The variants of servers that speak Chat Completions (`variant` in the config).
-pub const VARIANTS: [&str; 13] = [
+pub const VARIANTS: [&str; 19] = [
     "llamacpp",
     "ollama",
     "vllm",
@@ -17,6 +17,12 @@ pub const VARIANTS: [&str; 13] = [
     "azure",
     "gemini",
     "perplexity",
+    "xai",
+    "moonshot",
+    "zai",
+    "together",
+    "fireworks",
+    "cerebras",
     "openai",
     "openrouter",
     "generic",

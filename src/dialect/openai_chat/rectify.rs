@@ -114,6 +114,8 @@ const REFUSALS: &[&str] = &[
     "extra inputs",
     "not available",
     "invalid parameter",
+    "incompatible",
+    "is allowed for this model",
 ];
 
 impl Rectify {

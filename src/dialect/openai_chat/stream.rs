@@ -139,7 +139,7 @@ impl Reader {
         let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|cause| {
             Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}"))
         })?;
-        if let Some(usage) = chunk.usage.as_ref().and_then(|usage| usage.usage()) {
+        if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
         }
         let fails = chunk.error.is_some_and(is_truthy) || chunk.object.as_deref() == Some("error");

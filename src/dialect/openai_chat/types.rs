@@ -55,6 +55,9 @@ pub(crate) struct Choice<'a> {
     /// OpenRouter: this answer failed.
     #[serde(borrow, default)]
     pub error: Option<&'a RawValue>,
+    /// Moonshot: what the answer cost, with its last chunk.
+    #[serde(default)]
+    pub usage: Option<ChatUsage>,
 }
 
 /// What a chunk adds; or a whole message.
@@ -202,6 +205,17 @@ struct CompletionDetails {
 /// A whole number; anything else counts as absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Number(pub Option<u64>);
+
+// === impl Chunk ===
+
+impl Chunk<'_> {
+    /// What the answer cost, if the chunk says it: beside the answers, or with the one that we asked for.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let of_answer = || self.choices.first().and_then(|choice| choice.usage.as_ref());
+        let beside = self.usage.as_ref().and_then(ChatUsage::usage);
+        beside.or_else(|| of_answer().and_then(ChatUsage::usage))
+    }
+}
 
 // === impl ChatUsage ===
 

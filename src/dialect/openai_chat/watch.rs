@@ -77,7 +77,7 @@ impl Watch {
     }
 
     fn chunk(&mut self, chunk: &Chunk<'_>, data: &str) -> Result<(), Fault> {
-        if let Some(usage) = chunk.usage.as_ref().and_then(|usage| usage.usage()) {
+        if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
         }
         let choice_error = chunk.choices.iter().find_map(|choice| choice.error.filter(|raw| is_truthy(raw)));

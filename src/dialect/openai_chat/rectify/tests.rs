@@ -122,3 +122,16 @@ fn reasoning_that_must_go_back_and_images_that_are_not_fetched_are_learned() {
     );
     assert_eq!(learned(500, &message("cannot make GET request: 0")), Some(Rectify::DropImageUrls));
 }
+
+#[test]
+fn what_hosts_of_many_models_refuse_is_left_out() {
+    for (text, param) in [
+        ("Model grok-4 does not support parameter reasoningEffort.", Param::Reasoning),
+        ("tool_choice 'specified' is incompatible with thinking enabled", Param::ToolChoice),
+        ("invalid temperature: only 1 is allowed for this model", Param::Temperature),
+        ("Extra inputs are not permitted, field: 'stream_options'", Param::StreamOptions),
+        ("property 'reasoning_effort' is unsupported", Param::Reasoning),
+    ] {
+        assert_eq!(learned(400, &message(text)), Some(Rectify::DropParam(param)), "{text}");
+    }
+}

@@ -167,8 +167,12 @@ fn assistant(
                     write_call(json, call, turn, nth == 0, target);
                 }
             });
-        } else if is_last && target.variant.prefill == Prefill::Prefix {
-            json.key("prefix").boolean(true);
+        } else if is_last {
+            match target.variant.prefill {
+                Prefill::Prefix => json.key("prefix").boolean(true),
+                Prefill::Partial => json.key("partial").boolean(true),
+                Prefill::Continue | Prefill::AsIs => {}
+            }
         }
     });
 }

@@ -95,6 +95,11 @@ impl Wish {
                     json.key("reasoning_effort").string(level);
                 }
             }
+            Reasoning::Switch => match level(Effort::High) {
+                Some(level) => json.key("reasoning_effort").string(level),
+                None if *self == Wish::Unsaid => {}
+                None => json.key("reasoning").object(|json| json.key("enabled").boolean(self.is_on())),
+            },
             Reasoning::OpenRouter => match *self {
                 Wish::Unsaid => {}
                 Wish::Off => json.key("reasoning").object(|json| json.key("enabled").boolean(false)),

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod blocks;
+mod hosts;
+
 use serde_json::{Value, json};
 
 use super::*;

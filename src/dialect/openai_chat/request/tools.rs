@@ -159,6 +159,12 @@ impl<'a> Tools<'a> {
                 notes.drop("tool_choice");
                 choice = Some(Choice::Auto);
             }
+            (NamedChoice::Never, Some(Choice::Named(_) | Choice::Required)) => {
+                notes.drop("tool_choice");
+                choice = Some(Choice::Auto);
+            }
+            // A model that must not call is shown no tools.
+            (NamedChoice::Never, Some(Choice::None)) => list.clear(),
             (NamedChoice::OnlyTool, Some(Choice::Named(wanted))) => {
                 list.retain(|tool| tool.name.as_deref() == Some(wanted));
                 choice = Some(Choice::Required);
