@@ -9,6 +9,7 @@
 
 pub mod compose;
 pub mod error;
+mod events;
 pub mod own;
 pub mod response;
 pub mod stream;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error;
-use super::stream::{Block, arguments, call_of, citations, parse};
+use super::events::{Block, arguments, call_of, citations, parse};
 use super::usage::{StopJson, UsageJson};
 use crate::dialect::json::Str;
 use crate::dialect::part::Sink;

@@ -6,16 +6,18 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error;
-use super::usage::{StopJson, UsageJson};
+use super::events::{
+    Block, BlockDelta, BlockStart, BlockStop, Kind, MessageDelta, MessageStart, arguments, call_of,
+    citations, event_type, parse,
+};
 use crate::dialect::citation::{Citation, Citations};
 use crate::dialect::json::{Str, is_object};
 use crate::dialect::part::{Flow, Sink, Source};
 use crate::dialect::sse::{Event, MAX_EVENT};
-use crate::dialect::{Fault, Part, Stop, Usage, names};
+use crate::dialect::{Fault, Part, Stop, Usage};
 
 /// Reads events into parts. Text and reasoning are handed on as they come; tool calls once they are whole.
 #[derive(Debug, Default)]
@@ -59,169 +61,6 @@ struct Call {
     id: String,
     name: String,
     arguments: String,
-}
-
-/// The type of an event or a block.
-#[derive(Deserialize)]
-pub(super) struct Kind<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Option<Str<'a>>,
-    /// Of a call: the tool's name.
-    #[serde(borrow, default)]
-    pub(super) name: Option<Str<'a>>,
-}
-
-#[derive(Deserialize)]
-struct MessageStart<'a> {
-    #[serde(borrow)]
-    message: StartedMessage<'a>,
-}
-
-/// The message with which a stream starts.
-#[derive(Deserialize)]
-pub(super) struct StartedMessage<'a> {
-    #[serde(borrow)]
-    pub(super) id: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) model: Option<Str<'a>>,
-    pub(super) usage: Option<UsageJson>,
-}
-
-#[derive(Deserialize)]
-struct BlockStart<'a> {
-    index: u64,
-    #[serde(borrow)]
-    content_block: &'a RawValue,
-}
-
-/// A content block, in a message or where a stream starts it.
-#[derive(Deserialize)]
-pub(super) struct Block<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Str<'a>,
-    #[serde(borrow)]
-    pub(super) text: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) thinking: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) signature: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) data: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) id: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) name: Option<Str<'a>>,
-    #[serde(borrow)]
-    pub(super) input: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub(super) citations: Option<&'a RawValue>,
-}
-
-/// Id and name of a call. Nobody can answer one without a name; an id can be made up.
-pub(super) fn call_of(block: &Block<'_>, index: u64) -> Result<(String, String), Fault> {
-    let text = |text: &Option<Str<'_>>| text.as_deref().unwrap_or_default().to_owned();
-    let (id, name) = (text(&block.id), text(&block.name));
-    if name.is_empty() {
-        return Err(Fault::protocol("the upstream's answer has a tool call without a name"));
-    }
-    let made_up = || format!("toolu_{}", names::hash(&[&name, &index.to_string()], 24));
-    let id = if id.is_empty() { made_up() } else { id };
-    Ok((id, name))
-}
-
-/// The citations of a whole text block.
-pub(super) fn citations(given: Option<&RawValue>) -> Citations {
-    let list: Option<Vec<&RawValue>> = given.and_then(|list| serde_json::from_str(list.get()).ok());
-    let mut citations = Citations::default();
-    list.into_iter()
-        .flatten()
-        .filter_map(|one| Citation::given(one.get()))
-        .for_each(|one| citations.add(one));
-    citations
-}
-
-#[derive(Deserialize)]
-struct BlockDelta<'a> {
-    index: u64,
-    #[serde(borrow)]
-    delta: Delta<'a>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Str<'a>,
-    #[serde(borrow)]
-    text: Option<Str<'a>>,
-    #[serde(borrow)]
-    thinking: Option<Str<'a>>,
-    #[serde(borrow)]
-    signature: Option<Str<'a>>,
-    #[serde(borrow)]
-    partial_json: Option<Str<'a>>,
-    /// Of a `compaction_delta`.
-    #[serde(borrow)]
-    content: Option<Str<'a>>,
-    #[serde(borrow)]
-    citation: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct BlockStop {
-    index: u64,
-}
-
-#[derive(Deserialize)]
-pub(super) struct MessageDelta<'a> {
-    #[serde(borrow)]
-    pub(super) delta: Option<StopJson<'a>>,
-    pub(super) usage: Option<UsageJson>,
-}
-
-/// The type of an event: its name, or where that says nothing (`data`, or no name) the `type` in its data.
-pub(super) fn event_type<'a>(event: Event<'a>) -> Result<Cow<'a, str>, Fault> {
-    match event.name {
-        "message_start"
-        | "content_block_start"
-        | "content_block_delta"
-        | "content_block_stop"
-        | "message_delta"
-        | "message_stop"
-        | "ping"
-        | "error" => Ok(Cow::Borrowed(event.name)),
-        name => {
-            let data = event.data.trim_start();
-            if !data.starts_with('{') {
-                return Ok(Cow::Borrowed(name)); // `[DONE]` and the like
-            }
-            let kind: Kind<'a> = parse(event.data)?;
-            Ok(kind.kind.map_or(Cow::Borrowed(name), |kind| kind.0))
-        }
-    }
-}
-
-pub(super) fn parse<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, Fault> {
-    // What the parser says of the data's values is left out: it may quote them.
-    serde_json::from_str(data).map_err(|error| {
-        Fault::protocol(format!(
-            "the upstream sent an event that is no Anthropic event (line {} column {}, {:?} error)",
-            error.line(),
-            error.column(),
-            error.classify()
-        ))
-    })
-}
-
-/// The arguments of a call, as the text of one object: an empty text is the empty object, and what is no object
-/// is wrapped, so that the caller's own schema check reports it to the model.
-pub(super) fn arguments(text: &str) -> Cow<'_, str> {
-    if text.trim().is_empty() {
-        return Cow::Borrowed("{}");
-    }
-    if is_object(text) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(serde_json::json!({ "_unparsed_arguments": text }).to_string())
 }
 
 // === impl Reader ===

@@ -4,7 +4,8 @@
 use serde::de::IgnoredAny;
 
 use super::error;
-use super::stream::{MessageDelta, StartedMessage, cut_short, event_type, parse};
+use super::events::{MessageDelta, StartedMessage, event_type, parse};
+use super::stream::cut_short;
 use crate::dialect::sse::Event;
 use crate::dialect::{Fault, Stop, Usage};
 

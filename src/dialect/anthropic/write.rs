@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::stream::{Kind, arguments};
+use super::events::{Kind, arguments};
 use crate::dialect::citation::Citation;
 use crate::dialect::json::{write_str, write_u64};
 use crate::dialect::{Part, Stop, Usage};
