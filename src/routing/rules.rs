@@ -43,17 +43,16 @@ impl Matcher {
         }
     }
 
-    /// Whether the request is one that the rule means. The model is compared with and without its `[1m]`.
+    /// Whether the request is one that the rule means. The model is compared by its own name, with and without
+    /// its `[1m]`.
     pub fn matches(&self, facts: &Facts) -> bool {
-        let model = facts.head.model.as_str();
+        let model = without_via(&facts.head.model);
+        let names = [model, without_window_suffix(model)];
         let says = |glob: &WildMatch, text: Option<&str>| text.is_some_and(|text| glob.matches(text));
         self.role.is_none_or(|role| has_role(role, facts))
             && self.over_budget.is_none_or(|over| facts.over_budget == over)
             && self.above_tokens.is_none_or(|limit| facts.head.estimated_tokens > limit)
-            && self
-                .model
-                .as_ref()
-                .is_none_or(|glob| glob.matches(model) || glob.matches(without_window_suffix(model)))
+            && self.model.as_ref().is_none_or(|glob| names.iter().any(|name| glob.matches(name)))
             && self.agent.as_ref().is_none_or(|glob| says(glob, facts.agent.as_deref()))
             && self.client.as_ref().is_none_or(|glob| says(glob, facts.client.as_deref()))
             && self
@@ -80,6 +79,15 @@ pub fn has_role(role: Role, facts: &Facts) -> bool {
         Role::Images => facts.head.images,
         Role::Subagent => facts.agent.is_some(),
     }
+}
+
+/// What stands before the names of models of other makers where Claude Code is shown them: it leaves out what does not
+/// hold `claude`. Source: Claude Code docs, "LLM gateway" (model discovery).
+pub const VIA: &str = "claude-via-";
+
+/// A model's own name, of the one that is shown for it.
+pub fn without_via(shown: &str) -> &str {
+    shown.strip_prefix(VIA).unwrap_or(shown)
 }
 
 /// The model's name without the suffix by which Claude Code asks for the window of a million tokens.

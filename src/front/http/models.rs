@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Shared, openai, respond};
 use crate::exchange::RequestId;
 use crate::front::mcp::ModelInfo;
-
-/// The prefix under which Claude Code is shown models of other makers.
-pub const VIA: &str = "claude-via-";
+use crate::routing::rules::VIA;
 
 /// Paging.
 #[derive(Debug, Default, Deserialize)]

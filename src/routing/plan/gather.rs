@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{ProviderId, Target};
 use crate::routing::index::{Compiled, Goal, Resolved};
-use crate::routing::rules::without_window_suffix;
+use crate::routing::rules::{without_via, without_window_suffix};
 use crate::routing::table::Usable;
 use crate::routing::why::{Reason, WhyNot};
 use crate::routing::{Facts, Table};
@@ -40,6 +40,14 @@ pub(super) struct Wishes<'a> {
     pub(super) pinned: bool,
     /// The lists of models were asked, since neither the caller nor a rule nor an alias named anyone.
     pub(super) by_list: bool,
+}
+
+/// The model that a name means: one that is shown under `claude-via-`, unless that very name is somebody's own.
+fn meant<'a>(table: &Table, name: &'a str) -> &'a str {
+    let is_own = |name: &str| {
+        table.index.exact(name).is_some() || table.aliases.iter().any(|alias| *alias.pattern == *name)
+    };
+    if is_own(name) || is_own(without_window_suffix(name)) { name } else { without_via(name) }
 }
 
 // === impl Asked ===
@@ -91,7 +99,7 @@ impl<'a> Wishes<'a> {
     ) -> (Asked<'a>, Wishes<'a>) {
         let mut wishes =
             Wishes { table, list: Vec::new(), skipped: Vec::new(), step: 0, pinned: false, by_list: false };
-        let model = facts.head.model.as_str();
+        let model = meant(table, facts.head.model.as_str());
         if let Some(provider) = &facts.provider {
             let asked = wishes.named(provider, model);
             return (asked, wishes);

@@ -162,6 +162,24 @@ fn the_million_token_suffix_is_matched_with_and_without_and_not_sent() {
 }
 
 #[test]
+fn a_model_is_asked_for_by_the_name_under_which_it_is_shown_unless_that_is_anothers_own() {
+    let shown = table(&format!(
+        "{THREE}\n[[routing.rules]]\nname = \"mini\"\nmodel = \"gpt-5-mini\"\ntargets = [\"openai/gpt-5-mini\"]\n"
+    ));
+    for (asked, target) in [
+        ("claude-via-gpt-5.2", "openai/gpt-5.2"),
+        ("claude-via-gpt-5.2[1m]", "openai/gpt-5.2"),
+        ("claude-via-sonnet", "anthropic/claude-sonnet-4-5"),
+        ("claude-via-openai/gpt-5.2", "openai/gpt-5.2"),
+        ("claude-via-gpt-5-mini", "openai/gpt-5-mini"),
+    ] {
+        assert_eq!(targets(&run(&shown, &asking(asked)))[0], target, "{asked}");
+    }
+    let own = "[providers.other]\nkind = \"openai\"\nmodels = [\"claude-via-x\", \"x\"]\n";
+    assert_eq!(targets(&run(&table(own), &asking("claude-via-x")))[0], "other/claude-via-x");
+}
+
+#[test]
 fn a_model_that_nobody_lists_goes_to_the_default_then_to_the_fallback() {
     let text = format!("{THREE}\ndefault_provider = \"openai\"");
     insta::assert_snapshot!(words(&run(&table(&text), &asking("mystery"))), @r#"
