@@ -232,6 +232,7 @@ mod tests {
         ];
         assert_eq!(wait(&openai, ""), Some(360.0));
         assert_eq!(wait(&openai[..2], ""), Some(0.12));
+        assert_eq!(wait(&openai, "try again in 1.5s"), Some(1.5), "what the answer itself says comes before");
         let now = 1_772_366_400;
         for (text, expected) in
             [("1772366410", 10.0), ("1772366410000", 10.0), ("6m0s", 360.0), ("1d2h", 93_600.0)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -41,9 +42,9 @@ impl Exchange {
         let counted = tokio::time::timeout(COUNT_LIMIT, counted).await.ok().flatten();
         let head = &request.facts.head;
         let model = first.map_or(&*head.model, |candidate| &*candidate.target.model);
-        let (tokens, how) = match counted {
-            Some(tokens) => (tokens, "upstream"),
-            None => (head.tokens_for(model).max(1), "estimate"),
+        let (body, how) = match counted {
+            Some(body) => (body, "upstream"),
+            None => (in_tokens(head.tokens_for(model).max(1)), "estimate"),
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -51,18 +52,17 @@ impl Exchange {
         if let Ok(id) = HeaderValue::from_str(&request.id.0) {
             headers.insert("request-id", id);
         }
-        let body = format!("{{\"input_tokens\":{tokens}}}").into();
         Answer { status: StatusCode::OK, headers, body: AnswerBody::Whole(body), served: None }
     }
 
-    /// What the provider that would get the request says; `None` if it can't, or does not.
+    /// What the provider that would get the request says, in Anthropic's words; `None` if it can't, or does not.
     async fn counted(
         &self,
         request: &Request,
         plan: &Plan,
         candidate: &Candidate,
         published: &Published,
-    ) -> Option<u64> {
+    ) -> Option<Bytes> {
         let cell = &published.entries.get(candidate.row)?.cell;
         let (setup, key) = (cell.setup(), cell.any_key(clock::now()));
         let message = counting(request, candidate, plan, &setup, key.as_ref())?;
@@ -72,8 +72,11 @@ impl Exchange {
         }
         let body = response.into_body().map_err(|fault| fault.message);
         let body = http_body_util::Limited::new(body, MAX_COUNT).collect().await.ok()?;
-        let counted: Counted = serde_json::from_slice(&body.to_bytes()).ok()?;
-        Some(counted.input_tokens)
+        let body = body.to_bytes();
+        let counted: Counted = serde_json::from_slice(&body).ok()?;
+        // Of the caller's own dialect nothing is left out.
+        let is_callers = candidate.dialect == request.dialect;
+        Some(if is_callers { body } else { in_tokens(counted.input_tokens) })
     }
 
     /// The plan of a request in words: whom it would be sent to, in order and why; whom not, and why not.
@@ -86,6 +89,11 @@ impl Exchange {
             entry.map_or(0, |entry| entry.vital(&candidate.target.model, now).open)
         })
     }
+}
+
+/// A count in Anthropic's words.
+fn in_tokens(tokens: u64) -> Bytes {
+    format!("{{\"input_tokens\":{tokens}}}").into()
 }
 
 /// A plan for people; `open` tells how many requests a candidate has open.
