@@ -1,11 +1,27 @@
-//! The dialects over the running daemon: what an upstream gets wrong, what it refuses, what its prompt cache does.
+//! The dialects over the running daemon: what an upstream gets wrong and what it refuses; counts, prompt caches, turns
+//! that pause, and what goes together or not at all.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "support/inside.rs"]
 mod inside;
 
-use inside::{Daemon, Reply, asked, in_order, message, provider, says, streamed, upstream, upstreams};
+#[path = "wire_end/caches.rs"]
+mod caches;
+
+#[path = "wire_end/counting.rs"]
+mod counting;
+
+#[path = "wire_end/pairs.rs"]
+mod pairs;
+
+#[path = "wire_end/paused.rs"]
+mod paused;
+
+#[path = "wire_end/surface.rs"]
+mod surface;
+
+use inside::{Daemon, Reply, message, provider, says, streamed, upstream, upstreams};
 use serde_json::{Value, json};
 
 /// The dialects in which an upstream is asked.
@@ -76,58 +92,6 @@ answer = { fail = { status = 400, body = '''{"type":"error","error":{"type":"inv
     let sent: Vec<Value> = up.handle().requests().iter().map(cproxy::simulator::Recorded::json).collect();
     let strict: Vec<bool> = sent.iter().map(|body| body["tools"][0]["strict"] == true).collect();
     assert_eq!(strict, [true, false]);
-}
-
-/// A turn of a session with a long system prompt, marked to be cached.
-fn turn(system: &str, texts: &[&str]) -> Value {
-    let long = format!("{system} {}", "All work and no play makes a dull day. ".repeat(600));
-    let roles = ["user", "assistant"].into_iter().cycle();
-    let messages: Vec<Value> =
-        roles.zip(texts).map(|(role, text)| json!({"role": role, "content": text})).collect();
-    json!({"model": "claude-x", "max_tokens": 100, "stream": true, "messages": messages,
-        "system": [{"type": "text", "text": long, "cache_control": {"type": "ephemeral"}}]})
-}
-
-#[tokio::test]
-async fn a_prefix_that_changes_is_counted_as_billed_again() {
-    let ups = upstreams(&[&says("yes")]).await;
-    let daemon = Daemon::start(&in_order(&ups, "")).await;
-    for system in ["Be brief.", "Be brief."] {
-        assert!(daemon.ask_in("s1", &turn(system, &["a"])).await.ended_well());
-    }
-    assert!(daemon.ask_in("s1", &turn("Be brief.", &["a", "yes", "b"])).await.ended_well());
-    let status = || cproxy::actors::status::Status::of(daemon.directory());
-    let shown = status().prompt_caches;
-    assert_eq!(shown.len(), 1, "{shown:?}");
-    assert_eq!((shown[0].turns, shown[0].rebilled_tokens, shown[0].session.as_str()), (3, 0, "s1"));
-    assert!(shown[0].hit_rate > 0.5, "{shown:?}");
-    assert!(status().providers[0].cache_hit_rate.unwrap() > 0.5);
-    // The clock of the day in the system prompt: the classic.
-    assert!(daemon.ask_in("s1", &turn("Be quick.", &["a", "yes", "b", "yes", "c"])).await.ended_well());
-    let status = status();
-    assert!(status.prompt_caches[0].rebilled_tokens > 5_000, "{:?}", status.prompt_caches);
-    assert_eq!(status.providers[0].cache_rebilled_tokens, status.prompt_caches[0].rebilled_tokens);
-    assert_eq!(asked(&ups[0]), 4);
-}
-
-#[tokio::test]
-async fn an_estimate_is_of_the_model_that_would_be_asked() {
-    let tools = json!([{"name": "f", "description": "d", "input_schema": {"type": "object"}}]);
-    let mut counts = Vec::new();
-    for target in ["claude-opus-4-8", "gpt-4.1"] {
-        let up = upstream("").await;
-        let lines = format!("kind = \"local\"\nmodels = [\"{target}\"]\nauth = \"key\"");
-        let daemon = Daemon::start(&provider("a", &up, &lines)).await;
-        let body =
-            json!({"model": target, "messages": [{"role": "user", "content": "hello"}], "tools": tools});
-        let request = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request =
-            request.post(format!("{}/v1/messages/count_tokens", daemon.url)).header("x-api-key", "k");
-        let reply = Reply::read(request.body(body.to_string())).await;
-        assert_eq!(reply.header("x-cproxy-count"), "estimate", "{reply:?}");
-        counts.push(reply.json()["input_tokens"].as_u64().unwrap());
-    }
-    assert!(counts[0] > counts[1] + 400, "Anthropic's own prompt about tools: {counts:?}");
 }
 
 #[tokio::test]

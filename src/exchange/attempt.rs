@@ -8,6 +8,7 @@ use http_body_util::BodyExt;
 
 use super::gate::Gate;
 use super::outgoing::{self, Outgoing, Reading};
+use super::paused::Resuming;
 use super::pipe::{Pipe, Report};
 use super::request::Request;
 use super::so_far::SoFar;
@@ -103,6 +104,7 @@ pub async fn attempt(
         (false, true) => total_by.min(clock::now() + timeouts.first_byte + request.writing()),
         (false, false) => total_by,
     };
+    let resuming = Resuming::of(request, &reading, lease.upstream(), &message);
     lease.sent();
     let response = by(headers_by, Phase::Headers, lease.upstream().send(message)).await?;
     let (parts, body) = response.into_parts();
@@ -118,10 +120,18 @@ pub async fn attempt(
         return Err(Failed { fault, mend });
     }
     if request.facts.head.stream {
+        let body = match resuming {
+            Some(resuming) => resuming.stream(body),
+            None => body,
+        };
         let by = Until { first: headers_by, idle: timeouts.idle, total: total_by };
         return Ok(stream(request, &reading, parts.headers, body, by, terms).await?);
     }
-    let body = whole(Vec::new(), body, MAX_WHOLE, headers_by, timeouts.idle).await?;
+    let read = |body| whole(Vec::new(), body, MAX_WHOLE, headers_by, timeouts.idle);
+    let mut body = read(body).await?;
+    if let Some(resuming) = &resuming {
+        body = resuming.whole(body, headers_by, read).await?;
+    }
     let (body, report) = reading.whole(request, &body)?;
     Ok(Committed::Whole { headers: parts.headers, body, report })
 }

@@ -223,7 +223,7 @@ fn asking(
 }
 
 /// A Messages body with more turns at the end of its conversation, and every other byte as it was.
-fn with_turns(body: &Bytes, turns: &[Value]) -> Option<Bytes> {
+pub(super) fn with_turns(body: &Bytes, turns: &[Value]) -> Option<Bytes> {
     #[derive(Deserialize)]
     struct Conversation<'a> {
         #[serde(borrow)]

@@ -15,6 +15,7 @@ mod gate;
 mod late;
 mod life;
 mod outgoing;
+mod paused;
 mod pipe;
 mod refuse;
 mod relay;

@@ -16,6 +16,7 @@ use super::continuation::Others;
 use super::late::told;
 use super::life::Failure;
 use super::outgoing::Outgoing;
+use super::paused::may_pause;
 use super::pipe::Report;
 use super::refuse::{self, text};
 use super::relay::{Bounds, Ending, Keeper, Relay, Rest};
@@ -186,8 +187,9 @@ impl Settlement {
     /// What the translation for the last attempt changed.
     pub fn changed(&mut self, changed: Changed) {
         self.dropped = changed.dropped;
-        // Only what sessions send is looked at again.
-        self.sent = changed.sent.filter(|_| self.request.facts.session.is_some());
+        // Only what sessions send is looked at again, and where answers may be joined their figures tell nothing.
+        let is_of_use = self.request.facts.session.is_some() && !may_pause(&self.request);
+        self.sent = changed.sent.filter(|_| is_of_use);
         changed.healed.iter().for_each(|what| self.healed(what));
         // Until the first attempt was ready to be sent the time was ours, but for the wait.
         let ours = || changed.at.saturating_duration_since(self.started).saturating_sub(self.queue);
