@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 enum Said {
     System(String),
     User(String),
+    /// Media type, data.
+    Image(String, String),
     Assistant(String),
     /// Id, name, arguments.
     Call(String, String, Value),
@@ -24,9 +26,25 @@ enum Said {
 /// A step of a generated conversation.
 #[derive(Clone, Debug)]
 enum Step {
-    User(Vec<String>),
+    User(Vec<Saying>),
     /// Text, and calls: name, arguments, what each gave back.
-    Assistant(Option<String>, Vec<(String, Value, String)>),
+    /// And whether the results came back in another order.
+    Assistant(Option<String>, Vec<(String, Value, Given)>, bool),
+}
+
+/// What a user shows.
+#[derive(Clone, Debug)]
+enum Saying {
+    Text(String),
+    /// The data of a picture.
+    Image(String),
+}
+
+/// What a tool gave back.
+#[derive(Clone, Debug)]
+struct Given {
+    texts: Vec<String>,
+    is_error: bool,
 }
 
 fn words() -> impl Strategy<Value = String> {
@@ -57,14 +75,20 @@ fn arguments() -> impl Strategy<Value = Value> {
 }
 
 fn conversation() -> impl Strategy<Value = (Option<String>, Vec<Step>)> {
-    let call = ("[a-z_]{2,9}", arguments(), words());
-    let assistant = (proptest::option::of(words()), proptest::collection::vec(call, 0..4)).prop_map(
-        |(text, calls)| match (text, calls.is_empty()) {
-            (None, true) => Step::Assistant(Some("well".to_owned()), calls),
-            (text, _) => Step::Assistant(text, calls),
-        },
-    );
-    let user = || proptest::collection::vec(words(), 1..3).prop_map(Step::User);
+    let given = (proptest::collection::vec(words(), 1..3), any::<bool>());
+    let given = given.prop_map(|(texts, is_error)| Given { texts, is_error });
+    let call = ("[a-z_]{2,9}", arguments(), given);
+    let calls = proptest::collection::vec(call, 0..4);
+    let assistant =
+        (proptest::option::of(words()), calls, any::<bool>()).prop_map(|(text, calls, reversed)| {
+            match (text, calls.is_empty()) {
+                (None, true) => Step::Assistant(Some("well".to_owned()), calls, reversed),
+                (text, _) => Step::Assistant(text, calls, reversed),
+            }
+        });
+    let saying =
+        || prop_oneof![4 => words().prop_map(Saying::Text), 1 => "[A-Za-z0-9+/]{8}".prop_map(Saying::Image)];
+    let user = move || proptest::collection::vec(saying(), 1..4).prop_map(Step::User);
     let turn = (user(), assistant).prop_map(|(user, assistant)| vec![user, assistant]);
     (proptest::option::of(words()), proptest::collection::vec(turn, 0..5), user())
         .prop_map(|(system, turns, last)| (system, turns.into_iter().flatten().chain([last]).collect()))
@@ -76,19 +100,32 @@ fn as_messages(system: Option<&str>, steps: &[Step]) -> Value {
     let mut next = 0;
     for step in steps {
         match step {
-            Step::User(texts) => {
-                let blocks =
-                    results.drain(..).chain(texts.iter().map(|text| json!({"type": "text", "text": text})));
+            Step::User(sayings) => {
+                let blocks = sayings.iter().map(|saying| match saying {
+                    Saying::Text(text) => json!({"type": "text", "text": text}),
+                    Saying::Image(data) => {
+                        let source = json!({"type": "base64", "media_type": "image/png", "data": data});
+                        json!({"type": "image", "source": source})
+                    }
+                });
+                let blocks = results.drain(..).chain(blocks);
                 messages.push(json!({"role": "user", "content": blocks.collect::<Vec<_>>()}));
             }
-            Step::Assistant(text, calls) => {
+            Step::Assistant(text, calls, reversed) => {
                 let mut blocks: Vec<Value> =
                     text.iter().map(|text| json!({"type": "text", "text": text})).collect();
-                for (name, input, result) in calls {
+                for (name, input, given) in calls {
                     next += 1;
                     let id = format!("toolu_{next}");
                     blocks.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));
-                    results.push(json!({"type": "tool_result", "tool_use_id": id, "content": result}));
+                    let content = match given.texts.as_slice() {
+                        [text] => json!(text),
+                        texts => texts.iter().map(|text| json!({"type": "text", "text": text})).collect(),
+                    };
+                    results.push(json!({"type": "tool_result", "tool_use_id": id, "content": content, "is_error": given.is_error}));
+                }
+                if *reversed {
+                    results.reverse();
                 }
                 messages.push(json!({"role": "assistant", "content": blocks}));
             }
@@ -107,27 +144,36 @@ fn as_chat(system: Option<&str>, steps: &[Step]) -> Value {
     let mut next = 0;
     for step in steps {
         match step {
-            Step::User(texts) if texts.len() == 1 => {
-                messages.push(json!({"role": "user", "content": texts[0]}))
+            Step::User(sayings) if let [Saying::Text(text)] = sayings.as_slice() => {
+                messages.push(json!({"role": "user", "content": text}))
             }
-            Step::User(texts) => {
-                let parts: Vec<Value> =
-                    texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+            Step::User(sayings) => {
+                let parts = sayings.iter().map(|saying| match saying {
+                    Saying::Text(text) => json!({"type": "text", "text": text}),
+                    Saying::Image(data) => {
+                        json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{data}")}})
+                    }
+                });
+                let parts: Vec<Value> = parts.collect();
                 messages.push(json!({"role": "user", "content": parts}));
             }
-            Step::Assistant(text, calls) => {
+            Step::Assistant(text, calls, reversed) => {
                 let mut message = json!({"role": "assistant", "content": text});
                 let mut results = Vec::new();
                 let mut list = Vec::new();
-                for (name, input, result) in calls {
+                for (name, input, given) in calls {
                     next += 1;
                     let id = format!("call_{next}");
                     let function = json!({"name": name, "arguments": input.to_string()});
                     list.push(json!({"id": id, "type": "function", "function": function}));
-                    results.push(json!({"role": "tool", "tool_call_id": id, "content": result}));
+                    results
+                        .push(json!({"role": "tool", "tool_call_id": id, "content": given.texts.join("\n")}));
                 }
                 if !list.is_empty() {
                     message["tool_calls"] = list.into();
+                }
+                if *reversed {
+                    results.reverse();
                 }
                 messages.push(message);
                 messages.extend(results);
@@ -144,6 +190,18 @@ fn say(said: &mut Vec<Said>, next: Said) {
         (Some(Said::Assistant(last)), Said::Assistant(text)) => last.push_str(&text),
         (_, next) => said.push(next),
     }
+}
+
+/// Results in the order of their calls: the order in which they came back means nothing.
+fn in_call_order(mut said: Vec<Said>) -> Vec<Said> {
+    let is_result = |said: &Said| matches!(said, Said::Result(..));
+    for run in said.chunk_by_mut(|one, other| is_result(one) && is_result(other)) {
+        run.sort_by_key(|said| match said {
+            Said::Result(id, _) => id.rsplit('_').next().and_then(|nth| nth.parse::<u32>().ok()),
+            _ => None,
+        });
+    }
+    said
 }
 
 fn texts(content: &Value, kind: &str) -> Vec<String> {
@@ -173,15 +231,23 @@ fn of_messages(body: &Value) -> Vec<Said> {
                 "text" if is_user => say(&mut said, Said::User(field("text"))),
                 "text" => say(&mut said, Said::Assistant(field("text"))),
                 "tool_use" => said.push(Said::Call(field("id"), field("name"), block["input"].clone())),
+                "image" => {
+                    let source = |name: &str| block["source"][name].as_str().unwrap().to_owned();
+                    said.push(Said::Image(source("media_type"), source("data")));
+                }
                 "tool_result" => {
                     let text = texts(&block["content"], "text").join("\n");
+                    // Chat has no word for a failure but words.
+                    let is_told = text.to_ascii_lowercase().starts_with("error");
+                    let text =
+                        if block["is_error"] == true && !is_told { format!("Error: {text}") } else { text };
                     said.push(Said::Result(field("tool_use_id"), text));
                 }
                 other => panic!("a block of type {other}"),
             }
         }
     }
-    said
+    in_call_order(said)
 }
 
 fn of_chat(body: &Value) -> Vec<Said> {
@@ -190,6 +256,20 @@ fn of_chat(body: &Value) -> Vec<Said> {
         let parts = texts(&message["content"], "text");
         match message["role"].as_str().unwrap() {
             "system" => said.push(Said::System(parts.join("\n\n"))),
+            "user" if message["content"].is_array() => {
+                for part in message["content"].as_array().unwrap() {
+                    match part["type"].as_str().unwrap() {
+                        "text" => say(&mut said, Said::User(part["text"].as_str().unwrap().to_owned())),
+                        "image_url" => {
+                            let url = part["image_url"]["url"].as_str().unwrap();
+                            let (kind, data) =
+                                url.strip_prefix("data:").unwrap().split_once(";base64,").unwrap();
+                            said.push(Said::Image(kind.to_owned(), data.to_owned()));
+                        }
+                        other => panic!("a part of type {other}"),
+                    }
+                }
+            }
             "user" => parts.into_iter().for_each(|text| say(&mut said, Said::User(text))),
             "tool" => {
                 let id = message["tool_call_id"].as_str().unwrap().to_owned();
@@ -209,7 +289,7 @@ fn of_chat(body: &Value) -> Vec<Said> {
             other => panic!("a message of {other}"),
         }
     }
-    said
+    in_call_order(said)
 }
 
 fn to_chat(body: &Value, variant: &str) -> Value {
@@ -229,7 +309,7 @@ proptest! {
     #[test]
     fn messages_to_chat_and_back_say_the_same((system, steps) in conversation(), is_anthropic in any::<bool>()) {
         let given = as_messages(system.as_deref(), &steps);
-        for variant in ["openai", "generic", "openrouter", "llamacpp"] {
+        for variant in ["openai", "generic", "openrouter", "llamacpp", "xai", "together"] {
             let back = from_chat(&to_chat(&given, variant), is_anthropic);
             prop_assert_eq!(of_messages(&back), of_messages(&given), "{}", variant);
         }
