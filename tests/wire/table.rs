@@ -9,7 +9,7 @@ fn every_test_that_the_table_names_exists() {
     let named: Vec<(&str, &str)> = table.split('`').filter_map(|word| word.split_once(".rs::")).collect();
     assert!(named.len() > 50);
     for (file, test) in named {
-        let folder = if file.starts_with("wire/") { "tests" } else { "src/dialect" };
+        let folder = if file.starts_with("wire") { "tests" } else { "src/dialect" };
         let path = root.join(folder).join(format!("{file}.rs"));
         let code =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
