@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use cproxy::dialect::anthropic::{StreamWriter, Watch};
-use cproxy::dialect::openai_chat::request::{Target, Translation, from_messages};
+use cproxy::dialect::openai_chat::request::{Target, Translation, from_known};
 use cproxy::dialect::openai_chat::stream::{Context, Reader as ChatReader};
 use cproxy::dialect::sse::{Frames, Reader};
 use cproxy::dialect::{Source, gemini, head, openai_responses, table};
@@ -126,7 +126,7 @@ pub fn translated(request: &Bytes, chunks: &[Bytes]) -> usize {
 
 /// A request in Chat Completions' dialect.
 pub fn translate(request: &Bytes) -> Bytes {
-    sent(from_messages(request, &target("openai")).unwrap())
+    sent(from_known(request, &target("openai")).unwrap())
 }
 
 /// A request in Responses' dialect.

@@ -3,6 +3,12 @@
 //!
 //! Source: RFC 8259 (the JSON grammar, section 7 for strings).
 
+mod known;
+mod walk;
+
+pub(crate) use known::from_known;
+pub(crate) use walk::{Walk, Written};
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;

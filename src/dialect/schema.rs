@@ -4,12 +4,13 @@
 //! reference (`Schema`), llama.cpp's notes on grammars from JSON Schema.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::dialect::json::Walk;
 
 /// Which keywords an upstream takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +63,18 @@ const GEMINI_DROPPED: &[&str] = &[
 /// Formats that llama.cpp has a grammar for.
 const GRAMMAR_FORMATS: &[&str] = &["date", "time", "date-time", "uuid"];
 
-/// An object as its keys and raw values, in their order.
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// A member of an object.
+struct Pair<'a> {
+    key: Cow<'a, str>,
+    /// The key as it is written, without its quotes.
+    written: &'a str,
+    value: &'a str,
+}
 
 /// Writes out a schema for a target.
 struct Cleaner<'a> {
     target: Target,
-    root: &'a [(Cow<'a, str>, &'a RawValue)],
+    root: &'a [Pair<'a>],
     out: String,
     overflow: bool,
 }
@@ -107,17 +113,16 @@ pub fn is_strict(schema: &RawValue) -> bool {
                 .map(|text| text.0)
                 .collect();
             let properties = get(&pairs, "properties").and_then(self::pairs).unwrap_or_default();
-            if !properties.iter().all(|(name, _)| required.contains(name)) {
+            if !properties.iter().all(|property| required.contains(&property.key)) {
                 return false;
             }
         }
-        pairs.iter().all(|(key, value)| match place(key) {
-            Place::Schema => check(value.get(), depth + 1),
-            Place::Schemas => list(value.get()).iter().all(|schema| check(schema.get(), depth + 1)),
-            Place::Named => self::pairs(value.get())
-                .unwrap_or_default()
-                .iter()
-                .all(|(_, schema)| check(schema.get(), depth + 1)),
+        pairs.iter().all(|Pair { key, value, .. }| match place(key) {
+            Place::Schema => check(value, depth + 1),
+            Place::Schemas => list(value).iter().all(|schema| check(schema, depth + 1)),
+            Place::Named => {
+                self::pairs(value).unwrap_or_default().iter().all(|pair| check(pair.value, depth + 1))
+            }
             Place::Other => true,
         })
     }
@@ -155,9 +160,11 @@ fn place(keyword: &str) -> Place {
 }
 
 fn mentions_dropped(text: &str) -> bool {
+    static MARKER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"cache_control\""));
     // `$` finds three of the four at once; it is rare in schemas.
     let bytes = text.as_bytes();
-    memmem::find(bytes, b"\"$").is_some() || memmem::find(bytes, b"\"cache_control\"").is_some()
+    let is_key = |at: usize| at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'"');
+    memchr::memchr_iter(b'$', bytes).any(is_key) || MARKER.find(bytes).is_some()
 }
 
 // === impl Cleaner ===
@@ -181,7 +188,7 @@ impl<'a> Cleaner<'a> {
         }
     }
 
-    fn object(&mut self, pairs: &[(Cow<'a, str>, &'a RawValue)], is_root: bool, depth: usize) {
+    fn object(&mut self, pairs: &[Pair<'a>], is_root: bool, depth: usize) {
         if self.target == Target::Gemini
             && let Some(reference) = get(pairs, "$ref")
         {
@@ -194,19 +201,18 @@ impl<'a> Cleaner<'a> {
         self.out.push('{');
         let mut first = true;
         let mut nullable = false;
-        for (key, value) in pairs {
-            let text = value.get();
+        for Pair { key, written, value: text } in pairs {
             if ALWAYS_DROPPED.contains(&key.as_ref()) || (is_root && key == "type") {
                 continue;
             }
             if self.target == Target::Gemini {
-                self.gemini(key, text, pairs, &mut first, &mut nullable, depth);
+                self.gemini(key, written, text, pairs, &mut first, &mut nullable, depth);
             } else if self.target == Target::Plain && !mentions_dropped(text) {
                 // Mostly `$schema` stands at the root alone: all else keeps its bytes, unread.
-                self.keyword(key, &mut first);
+                self.keyword(written, &mut first);
                 self.out.push_str(text);
             } else if self.target == Target::Plain || grammar_keeps(key, text) {
-                self.keyword(key, &mut first);
+                self.keyword(written, &mut first);
                 self.below(key, text, depth);
             }
         }
@@ -229,8 +235,9 @@ impl<'a> Cleaner<'a> {
     fn gemini(
         &mut self,
         key: &str,
+        written: &str,
         text: &'a str,
-        pairs: &[(Cow<'a, str>, &'a RawValue)],
+        pairs: &[Pair<'a>],
         first: &mut bool,
         nullable: &mut bool,
         depth: usize,
@@ -250,22 +257,22 @@ impl<'a> Cleaner<'a> {
                 self.out.push('[');
                 let values = list(text);
                 let mut some = false;
-                for value in values.iter().filter(|value| value.get() != "null") {
+                for value in values.iter().filter(|value| **value != "null") {
                     if some {
                         self.out.push(',');
                     }
                     some = true;
-                    self.string_of(value.get());
+                    self.string_of(value);
                 }
-                *nullable |= values.iter().any(|value| value.get() == "null");
+                *nullable |= values.contains(&"null");
                 self.out.push(']');
             }
             "type" if text.starts_with('[') => {
                 let kinds = list(text);
-                *nullable |= kinds.iter().any(|kind| kind.get() == "\"null\"");
-                let Some(kind) = kinds.iter().find(|kind| kind.get() != "\"null\"") else { return };
+                *nullable |= kinds.contains(&"\"null\"");
+                let Some(kind) = kinds.iter().find(|kind| **kind != "\"null\"") else { return };
                 self.keyword("type", first);
-                self.out.push_str(kind.get());
+                self.out.push_str(kind);
             }
             "format" => {
                 let of_string = get(pairs, "type").is_none_or(|kind| kind.contains("\"string\""));
@@ -277,8 +284,8 @@ impl<'a> Cleaner<'a> {
             }
             "anyOf" | "oneOf" => {
                 let branches = list(text);
-                let is_null = |branch: &&RawValue| {
-                    self::pairs(branch.get()).is_some_and(|pairs| get(&pairs, "type") == Some("\"null\""))
+                let is_null = |branch: &&str| {
+                    self::pairs(branch).is_some_and(|pairs| get(&pairs, "type") == Some("\"null\""))
                 };
                 *nullable |= branches.iter().any(is_null);
                 self.keyword("anyOf", first);
@@ -287,12 +294,12 @@ impl<'a> Cleaner<'a> {
                     if nth > 0 {
                         self.out.push(',');
                     }
-                    self.schema(branch.get(), depth + 1);
+                    self.schema(branch, depth + 1);
                 }
                 self.out.push(']');
             }
             _ => {
-                self.keyword(key, first);
+                self.keyword(written, first);
                 self.below(key, text, depth);
             }
         }
@@ -307,16 +314,16 @@ impl<'a> Cleaner<'a> {
                     if nth > 0 {
                         self.out.push(',');
                     }
-                    self.schema(schema.get(), depth + 1);
+                    self.schema(schema, depth + 1);
                 }
                 self.out.push(']');
             }
             Place::Named if text.starts_with('{') => {
                 self.out.push('{');
                 let mut first = true;
-                for (name, schema) in pairs(text).unwrap_or_default() {
-                    self.keyword(&name, &mut first);
-                    self.schema(schema.get(), depth + 1);
+                for property in pairs(text).unwrap_or_default() {
+                    self.keyword(property.written, &mut first);
+                    self.schema(property.value, depth + 1);
                 }
                 self.out.push('}');
             }
@@ -324,22 +331,21 @@ impl<'a> Cleaner<'a> {
         }
     }
 
-    fn keyword(&mut self, key: &str, first: &mut bool) {
-        if !std::mem::take(first) {
-            self.out.push(',');
-        }
-        self.quoted(key);
-        self.out.push(':');
-    }
-
-    fn quoted(&mut self, text: &str) {
-        // Serializing a string can't fail.
-        self.out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    /// Writes a key, which is given as it is written.
+    fn keyword(&mut self, written: &str, first: &mut bool) {
+        self.out.push_str(if std::mem::take(first) { "\"" } else { ",\"" });
+        self.out.push_str(written);
+        self.out.push_str("\":");
     }
 
     /// A value as a JSON string: strings as they are, others quoted.
     fn string_of(&mut self, text: &str) {
-        if text.starts_with('"') { self.out.push_str(text) } else { self.quoted(text) }
+        if text.starts_with('"') {
+            self.out.push_str(text);
+        } else {
+            // Serializing a string can't fail.
+            self.out.push_str(&serde_json::to_string(text).unwrap_or_default());
+        }
     }
 
     /// The schema that `#/$defs/x` means.
@@ -350,7 +356,7 @@ impl<'a> Cleaner<'a> {
         for step in steps {
             let step = unescape(step);
             let pairs = pairs(text)?;
-            text = pairs.into_iter().find(|(key, _)| *key == step).map(|(_, value)| value.get())?;
+            text = get(&pairs, &step)?;
         }
         Some(text)
     }
@@ -369,45 +375,32 @@ fn grammar_keeps(key: &str, text: &str) -> bool {
     }
 }
 
-fn get<'a>(pairs: &[(Cow<'a, str>, &'a RawValue)], key: &str) -> Option<&'a str> {
-    pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.get())
+fn get<'a>(pairs: &[Pair<'a>], key: &str) -> Option<&'a str> {
+    pairs.iter().find(|pair| pair.key == key).map(|pair| pair.value)
 }
 
-fn pairs(text: &str) -> Option<Vec<(Cow<'_, str>, &RawValue)>> {
-    serde_json::from_str::<Pairs<'_>>(text).ok().map(|pairs| pairs.0)
+/// The members of an object, in their order; `None` if it is none.
+fn pairs(text: &str) -> Option<Vec<Pair<'_>>> {
+    let mut pairs = Vec::new();
+    Walk::new(text).members(|walk, key| {
+        pairs.push(Pair { key: key.text()?, written: key.inside, value: walk.value()? });
+        Some(())
+    })?;
+    Some(pairs)
 }
 
-fn list(text: &str) -> Vec<&RawValue> {
-    serde_json::from_str(text).unwrap_or_default()
+/// The items of a list; none if it is none.
+fn list(text: &str) -> Vec<&str> {
+    let mut items = Vec::new();
+    let list = Walk::new(text).list(|walk| {
+        items.push(walk.value()?);
+        Some(())
+    });
+    if list.is_some() { items } else { Vec::new() }
 }
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-// === impl Pairs ===
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Pairs<'a>, D::Error> {
-        struct PairsVisitor;
-
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((key, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    pairs.push((key.0, value));
-                }
-                Ok(pairs)
-            }
-        }
-
-        deserializer.deserialize_map(PairsVisitor).map(Pairs)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -72,8 +72,7 @@ pub fn outgoing(
         }
         Dialect::OpenAiChat => {
             let target = target();
-            match openai_chat::from_messages(&caller::messages(request, candidate, setup, learned)?, &target)?
-            {
+            match openai_chat::from_known(&caller::messages(request, candidate, setup, learned)?, &target)? {
                 Translation::Answer(parts) => return Ok(Outgoing::Answer(parts)),
                 Translation::Send(translated) => {
                     let context = Box::new(translated.context(&target));

@@ -20,5 +20,5 @@ pub mod watch;
 pub(crate) mod write;
 
 pub use rectify::{Rectify, rectify, rectify_composed};
-pub use request::{Extra, RequestError, Target, Translated, Translation, from_messages};
+pub use request::{Extra, RequestError, Target, Translated, Translation, from_known, from_messages};
 pub use stream::{Context, Reader};

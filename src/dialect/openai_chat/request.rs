@@ -126,15 +126,28 @@ pub enum RequestError {
 
 /// Writes a Messages body for an upstream that speaks Chat Completions.
 pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, RequestError> {
-    let request = MessagesRequest::parse(body)?;
+    write(&MessagesRequest::parse(body)?, body.len(), target)
+}
+
+/// The same for a body of which it is known that it is JSON: [`head::scan`](crate::dialect::head::scan) took it, or we
+/// wrote it. What other text becomes need not be JSON either.
+pub fn from_known(body: &[u8], target: &Target<'_>) -> Result<Translation, RequestError> {
+    write(&MessagesRequest::parse_known(body)?, body.len(), target)
+}
+
+fn write(
+    request: &MessagesRequest<'_>,
+    size: usize,
+    target: &Target<'_>,
+) -> Result<Translation, RequestError> {
     let mut notes = Notes::default();
-    refuse_what_cannot_be(&request, &mut notes)?;
-    if let Some(answer) = local::answer(&request, target, target.searches()) {
+    refuse_what_cannot_be(request, &mut notes)?;
+    if let Some(answer) = local::answer(request, target, target.searches()) {
         return Ok(Translation::Answer(answer));
     }
-    let conversation = turns::read(&request, target, &mut notes)?;
-    let wish = reasoning::Wish::read(&request, target);
-    let tools = tools::Tools::choose(&request, &conversation, target, wish.is_on(), &mut notes)?;
+    let conversation = turns::read(request, target, &mut notes)?;
+    let wish = reasoning::Wish::read(request, target);
+    let tools = tools::Tools::choose(request, &conversation, target, wish.is_on(), &mut notes)?;
     let names = NameMap::new(
         tools
             .list
@@ -143,7 +156,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
             .chain(conversation.called_names.iter().copied()),
     );
 
-    let mut json = Json::with_capacity(body.len() + body.len() / 8 + 256);
+    let mut json = Json::with_capacity(size + size / 8 + 256);
     json.object(|json| {
         json.key("model").string(target.model);
         if request.stream {
@@ -152,14 +165,14 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
                 json.key("stream_options").object(|json| json.key("include_usage").boolean(true));
             }
         }
-        let mut markers = Markers::count(&request, &conversation, &tools, target);
+        let mut markers = Markers::count(request, &conversation, &tools, target);
         tools.write(json, target, &mut markers);
-        sampling(json, &request, target, &wish, &mut notes);
-        wish.write(json, &request, target, !tools.list.is_empty());
-        format(json, &request, target, &mut notes);
-        caller(json, &request, target);
+        sampling(json, request, target, &wish, &mut notes);
+        wish.write(json, request, target, !tools.list.is_empty());
+        format(json, request, target, &mut notes);
+        caller(json, request, target);
         json.key("messages").array(|json| {
-            messages::system(json, &request, &tools, target, &mut markers);
+            messages::system(json, request, &tools, target, &mut markers);
             messages::turns(json, &conversation, target, &mut markers, &mut notes);
         });
         prefill(json, &conversation, target);
@@ -175,8 +188,8 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
         one_call: request.tool_choice.as_ref().is_some_and(|choice| choice.disable_parallel_tool_use),
         stream: request.stream,
         input_estimate: target.input_estimate,
-        max_tokens: max_tokens(&request, target),
-        stops: untold_stops(&request, told_stops(&request, target)),
+        max_tokens: max_tokens(request, target),
+        stops: untold_stops(request, told_stops(request, target)),
     })))
 }
 

@@ -6,6 +6,8 @@
 //!
 //! Source: OpenAI API reference, "Chat", "Streaming".
 
+mod usual;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use crate::dialect::part::Flow;
 use crate::dialect::stops::Stops;
 use crate::dialect::table::{Replay, Variant};
 use crate::dialect::{Fault, FaultKind, Part, Sink, Source, Stop, Usage, sse};
+use usual::Usual;
 
 /// What of the request a reader of the answer must know.
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ pub struct Reader {
     is_started: bool,
     is_done: bool,
     id: String,
+    usual: Usual,
     calls: Calls,
     details: Details,
     tags: Option<ThinkTags>,
@@ -106,6 +110,7 @@ impl Reader {
             is_started: false,
             is_done: false,
             id: String::new(),
+            usual: Usual::default(),
             calls: Calls::default(),
             details: Details::default(),
             tags,
@@ -136,9 +141,19 @@ impl Reader {
             // Google's compatible endpoint sends its errors in a list.
             return self.failed(data, sink);
         }
+        let is_within = self.is_started && self.finish.is_none();
+        if is_within
+            && let Some((kind, words)) = self.usual.words(data)
+            && let Some(text) = words.text()
+        {
+            return self.words(kind, &text, sink);
+        }
         let chunk: Chunk<'_> = serde_json::from_str(data).map_err(|cause| {
             Fault::protocol(format!("the upstream sent a chunk that can't be read: {cause}"))
         })?;
+        if is_within {
+            self.usual.learn(data);
+        }
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
         }
@@ -176,13 +191,30 @@ impl Reader {
         });
     }
 
+    fn words(&mut self, kind: usual::Kind, text: &str, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        match kind {
+            usual::Kind::Thought => self.thought(text, sink)?,
+            usual::Kind::Text if text.is_empty() => {}
+            usual::Kind::Text => self.content(text, sink)?,
+        }
+        self.unless_stopped(sink)
+    }
+
+    /// More is wanted, unless a stop string was met: then the answer is over.
+    fn unless_stopped(&mut self, sink: &mut dyn Sink) -> Result<Flow, Fault> {
+        if !self.is_stopped || self.is_done {
+            return Ok(Flow::More);
+        }
+        self.finish(sink)?;
+        Ok(Flow::Done)
+    }
+
     fn choice(&mut self, choice: &Choice<'_>, sink: &mut dyn Sink) -> Result<Flow, Fault> {
         let flow = match choice.delta.as_ref().or(choice.message.as_ref()) {
             Some(delta) => self.delta(delta, sink)?,
             None => Flow::More,
         };
-        if self.is_stopped && !self.is_done {
-            self.finish(sink)?;
+        if self.unless_stopped(sink)? == Flow::Done {
             return Ok(Flow::Done);
         }
         if let Some(reason) = choice.finish_reason.as_deref().filter(|reason| !reason.is_empty()) {

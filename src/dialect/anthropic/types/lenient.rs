@@ -25,6 +25,9 @@ pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
         fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
             Ok(Some(Cow::Owned(text.to_owned())))
         }
+        fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
+            Ok(Some(Cow::Owned(text)))
+        }
         fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
             Ok(None)
         }
