@@ -4,9 +4,12 @@
 //! Source: RFC 8259 (the JSON grammar, section 7 for strings).
 
 mod known;
+mod text;
 mod walk;
 
 pub(crate) use known::from_known;
+pub use text::Text;
+pub(crate) use text::deserialize_written;
 pub(crate) use walk::{Walk, Written};
 
 use std::borrow::Cow;

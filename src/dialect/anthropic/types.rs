@@ -10,7 +10,7 @@
 mod lenient;
 mod locate;
 
-pub(crate) use lenient::{flag, nullable, text};
+pub(crate) use lenient::{flag, nullable, passed_on, text};
 pub(crate) use locate::locate;
 
 use std::borrow::Cow;
@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::dialect::json;
+use crate::dialect::json::{self, Text};
 
 /// A Messages request.
 #[derive(Debug, serde::Deserialize)]
@@ -126,7 +126,7 @@ pub enum Content<'a> {
     #[default]
     None,
     /// A string.
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     /// Blocks. (An object in place of a list counts as a list of one.)
     Blocks(Vec<Block<'a>>),
 }
@@ -138,8 +138,8 @@ pub struct Block<'a> {
     #[serde(borrow, rename = "type", default, deserialize_with = "text")]
     pub kind: Option<Cow<'a, str>>,
     /// Of `text`: the text.
-    #[serde(borrow, default, deserialize_with = "text")]
-    pub text: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "passed_on")]
+    pub text: Option<Text<'a>>,
     /// Of `thinking`: the visible reasoning.
     #[serde(borrow, default, deserialize_with = "text")]
     pub thinking: Option<Cow<'a, str>>,
@@ -238,8 +238,8 @@ pub struct Tool<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub name: Option<Cow<'a, str>>,
     /// What the tool does.
-    #[serde(borrow, default, deserialize_with = "text")]
-    pub description: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "passed_on")]
+    pub description: Option<Text<'a>>,
     /// The arguments' JSON Schema, as written.
     #[serde(borrow, default)]
     pub input_schema: Option<&'a RawValue>,
@@ -386,14 +386,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or a list of content blocks")
             }
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Content<'a>, D::Error> {
+                inner.deserialize_any(self)
+            }
+            fn visit_borrowed_bytes<E: Error>(self, written: &'de [u8]) -> Result<Content<'a>, E> {
+                Text::of_bytes(written).map(Content::Text)
+            }
             fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Content<'a>, E> {
-                Ok(Content::Text(Cow::Borrowed(text)))
+                Ok(Content::Text(Text::from(text)))
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Content<'a>, E> {
-                Ok(Content::Text(Cow::Owned(text.to_owned())))
+                Ok(Content::Text(Text::from(text.to_owned())))
             }
             fn visit_string<E: Error>(self, text: String) -> Result<Content<'a>, E> {
-                Ok(Content::Text(Cow::Owned(text)))
+                Ok(Content::Text(Text::from(text)))
             }
             fn visit_unit<E: Error>(self) -> Result<Content<'a>, E> {
                 Ok(Content::None)
@@ -411,7 +417,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
             }
         }
 
-        deserializer.deserialize_any(ContentVisitor(PhantomData))
+        json::deserialize_written(deserializer, ContentVisitor(PhantomData))
     }
 }
 
@@ -469,8 +475,11 @@ mod tests {
         let request = MessagesRequest::parse(body).unwrap();
         let blocks = request.messages[0].content.blocks();
         assert_eq!(blocks[0].kind(), "hologram");
-        assert_eq!(blocks[0].text, None);
-        assert!(matches!(&blocks[1].text, Some(Cow::Borrowed("hi"))), "plain text is borrowed");
+        assert!(blocks[0].text.is_none());
+        assert!(
+            matches!(blocks[1].text.clone().map(Text::into_cow), Some(Cow::Borrowed("hi"))),
+            "plain text is borrowed"
+        );
         assert_eq!(blocks[1].cache_control.unwrap().get(), r#"{"type":"ephemeral"}"#);
     }
 

@@ -50,7 +50,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
 
     let mut json = Json::with_capacity(body.len() + body.len() / 8 + 256);
     json.object(|json| {
-        let system: Vec<&str> = system_texts(&request.system).map(|(text, _)| text).collect();
+        let system: Vec<&str> = system_texts(&request.system).map(|(text, _)| text.as_ref()).collect();
         if !system.is_empty() {
             json.key("systemInstruction").object(|json| {
                 json.key("parts").array(|json| text_part(json, &system.join("\n\n")));

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 use serde::forward_to_deserialize_any;
 
 use super::Walk;
+use super::text::WRITTEN;
 
 /// Reads a value. Where this is an error, serde_json may know better, and says what is wrong.
 pub(crate) fn from_known<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Error> {
@@ -62,6 +63,19 @@ impl<'de> Known<'de> {
         Ok(value)
     }
 
+    /// A string with escapes as it is written; any other value as ever.
+    fn written<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
+        if self.walk.peek() != Some(b'"') {
+            return self.deserialize_any(visitor);
+        }
+        let written = found(self.walk.string())?;
+        if written.is_escaped {
+            visitor.visit_borrowed_bytes(written.inside.as_bytes())
+        } else {
+            visitor.visit_borrowed_str(written.inside)
+        }
+    }
+
     fn plain<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         match found(self.walk.value())? {
             "true" => visitor.visit_bool(true),
@@ -110,6 +124,9 @@ impl<'de> Deserializer<'de> for &mut Known<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
+        if name == WRITTEN {
+            return self.written(visitor);
+        }
         if name != RAW_VALUE {
             return visitor.visit_newtype_struct(self);
         }

@@ -80,16 +80,41 @@ impl Calls {
             ),
             None => (name, arguments),
         };
-        let at = match self.slot(piece.index.0, id, name, &arguments) {
+        let (call, taken) = match self.put(piece.index.0, id, name, &arguments)? {
+            Some(put) => put,
+            None => return Ok(Taken::Added),
+        };
+        let google = piece.extra_content.as_ref().and_then(|extra| extra.google.as_ref());
+        if let Some(signature) = google.and_then(|google| google.thought_signature.as_deref()) {
+            call.signature = Some(signature.to_owned());
+        }
+        call.is_custom |= piece.custom.is_some();
+        Ok(taken)
+    }
+
+    /// Takes a piece that holds nothing but a fragment of arguments.
+    pub(crate) fn add_arguments(&mut self, index: u64, fragment: &str) -> Result<Taken, Fault> {
+        Ok(self.put(Some(index), "", "", fragment)?.map_or(Taken::Added, |(_, taken)| taken))
+    }
+
+    /// Puts a piece where it belongs, and gives the call; `None` if it says again what is known.
+    fn put(
+        &mut self,
+        index: Option<u64>,
+        id: &str,
+        name: &str,
+        arguments: &str,
+    ) -> Result<Option<(&mut Call, Taken)>, Fault> {
+        let at = match self.slot(index, id, name, arguments) {
             Slot::At(at) => at,
-            Slot::Repeat => return Ok(Taken::Added),
+            Slot::Repeat => return Ok(None),
             Slot::New if self.list.len() >= MAX_CALLS => {
                 return Err(Fault::protocol(format!(
                     "the upstream's answer has more than {MAX_CALLS} tool calls"
                 )));
             }
             Slot::New => {
-                self.list.push(Call { index: piece.index.0, ..Call::default() });
+                self.list.push(Call { index, ..Call::default() });
                 self.list.len() - 1
             }
         };
@@ -97,20 +122,16 @@ impl Calls {
         if self.bytes > MAX_BYTES {
             return Err(Fault::protocol(format!("the upstream's tool calls exceed {MAX_BYTES} bytes")));
         }
-        let Some(call) = self.list.get_mut(at) else { return Ok(Taken::Added) };
+        let Some(call) = self.list.get_mut(at) else { return Ok(None) };
         if call.id.is_empty() {
             call.id.push_str(id);
         }
         if call.name != name && call.arguments.is_empty() {
             call.name.push_str(name);
         }
-        let google = piece.extra_content.as_ref().and_then(|extra| extra.google.as_ref());
-        if let Some(signature) = google.and_then(|google| google.thought_signature.as_deref()) {
-            call.signature = Some(signature.to_owned());
-        }
-        call.is_custom |= piece.custom.is_some();
-        call.arguments.push_str(&arguments);
-        Ok(if call.blanks.feed(&arguments) { Taken::Stuck } else { Taken::Added })
+        call.arguments.push_str(arguments);
+        let taken = if call.blanks.feed(arguments) { Taken::Stuck } else { Taken::Added };
+        Ok(Some((call, taken)))
     }
 
     /// Gives the first call a thought signature that came with the message, if it has none.

@@ -22,7 +22,7 @@ use super::rectify::{Param, Rectify};
 use super::stream::Context;
 use super::write::Json;
 use crate::dialect::anthropic::types::{Content, MessagesRequest, OutputFormat, ParseError};
-use crate::dialect::json;
+use crate::dialect::json::{self, Text};
 use crate::dialect::names::{self, NameMap};
 use crate::dialect::schema;
 use crate::dialect::table::{MaxField, Prefill, Reasoning, UserField, Variant, WebSearch};
@@ -460,20 +460,19 @@ fn prefill(json: &mut Json, conversation: &Conversation<'_>, target: &Target<'_>
 
 /// Whether a system prompt's first block is Claude Code's attribution line, which Anthropic strips and nobody
 /// else does.
-pub(in crate::dialect) fn is_attribution(text: &str) -> bool {
-    text.starts_with("x-anthropic-billing-header:")
+pub(in crate::dialect) fn is_attribution(text: &Text<'_>) -> bool {
+    text.begins("x-anthropic-billing-header:")
 }
 
 /// The blocks of the system prompt: (text, cache marker).
 pub(in crate::dialect) fn system_texts<'r>(
     system: &'r Content<'_>,
-) -> impl Iterator<Item = (&'r str, Option<&'r serde_json::value::RawValue>)> {
+) -> impl Iterator<Item = (&'r Text<'r>, Option<&'r serde_json::value::RawValue>)> {
     let whole = match system {
-        Content::Text(text) => Some((text.as_ref(), None)),
+        Content::Text(text) => Some((text, None)),
         Content::None | Content::Blocks(_) => None,
     };
-    let blocks =
-        system.blocks().iter().filter_map(|block| Some((block.text.as_deref()?, block.cache_control)));
+    let blocks = system.blocks().iter().filter_map(|block| Some((block.text.as_ref()?, block.cache_control)));
     let all = whole.into_iter().chain(blocks).enumerate();
     all.filter(|(nth, (text, _))| !text.is_empty() && (*nth > 0 || !is_attribution(text)))
         .map(|(_, pair)| pair)

@@ -196,6 +196,11 @@ impl Reader {
             usual::Kind::Thought => self.thought(text, sink)?,
             usual::Kind::Text if text.is_empty() => {}
             usual::Kind::Text => self.content(text, sink)?,
+            usual::Kind::Arguments(index) => {
+                if self.calls.add_arguments(index, text)? == Taken::Stuck {
+                    return self.stuck(sink);
+                }
+            }
         }
         self.unless_stopped(sink)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::dialect::json::write_escaped;
+use crate::dialect::json::{Text, write_escaped};
 
 /// A JSON text under construction. Who writes keeps brackets and keys in order; commas come by themselves.
 #[derive(Debug, Default)]
@@ -84,6 +84,26 @@ impl Json {
         }
         self.out.push(b'"');
         self.comma = true;
+    }
+
+    /// One string out of texts, each with what stands before it.
+    pub(crate) fn texts<'t>(&mut self, texts: impl IntoIterator<Item = (&'t str, &'t Text<'t>)>) {
+        self.separate();
+        self.out.push(b'"');
+        for (glue, text) in texts {
+            write_escaped(&mut self.out, glue);
+            match text.as_written() {
+                Some(written) => self.out.extend_from_slice(written.as_bytes()),
+                None => write_escaped(&mut self.out, text),
+            }
+        }
+        self.out.push(b'"');
+        self.comma = true;
+    }
+
+    /// A text, as a string.
+    pub(crate) fn text(&mut self, text: &Text<'_>) {
+        self.texts([("", text)]);
     }
 
     pub(crate) fn raw(&mut self, json: &RawValue) {

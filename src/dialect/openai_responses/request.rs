@@ -81,7 +81,7 @@ pub fn from_messages(body: &[u8], target: &Target<'_>) -> Result<Translation, Re
                 json.string("web_search_call.action.sources");
             }
         });
-        let system: Vec<&str> = system_texts(&request.system).map(|(text, _)| text).collect();
+        let system: Vec<&str> = system_texts(&request.system).map(|(text, _)| text.as_ref()).collect();
         if !system.is_empty() {
             json.key("instructions").string(&system.join("\n\n"));
         }
@@ -228,7 +228,7 @@ fn assistant<'a>(
     if let Content::Text(text) = content
         && !text.is_empty()
     {
-        items.push(Item::Said(text.as_ref().into()));
+        items.push(Item::Said((&**text).into()));
     }
     let mut lost = Vec::new();
     for (nth, block) in content.blocks().iter().enumerate() {
@@ -297,7 +297,7 @@ fn user<'a>(
     if let Content::Text(text) = content
         && !text.is_empty()
     {
-        pieces.push(Piece::text(text.as_ref()));
+        pieces.push(Piece::text(text.borrowed()));
     }
     for (nth, block) in content.blocks().iter().enumerate() {
         let path = || format!("messages.{at}.content.{nth}");
@@ -401,7 +401,7 @@ fn write(json: &mut Json, items: &[Item<'_>], has_phases: bool) {
                     Some(output) if output.attached.is_empty() => json.key("output").string(&output.text),
                     Some(output) => json.key("output").array(|json| {
                         if !output.text.is_empty() {
-                            part(json, &Piece::text(output.text.as_ref()));
+                            part(json, &Piece::text(output.text.borrowed()));
                         }
                         output.attached.iter().for_each(|piece| part(json, piece));
                     }),

@@ -1,11 +1,10 @@
 //! Content blocks as text, images and files.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::{RequestError, Target};
 use crate::dialect::anthropic::types::{Block, Content, Source, SourceObject};
+use crate::dialect::json::Text;
 use crate::dialect::openai_chat::write::Json;
 
 /// What was left out and what was mended; each is named once.
@@ -19,19 +18,19 @@ pub(in crate::dialect) struct Notes {
 #[derive(Debug)]
 pub(in crate::dialect) enum Piece<'a> {
     /// Text.
-    Text { text: Cow<'a, str>, cache: Option<&'a RawValue> },
+    Text { text: Text<'a>, cache: Option<&'a RawValue> },
     /// An image.
     Image { source: &'a SourceObject<'a>, cache: Option<&'a RawValue> },
     /// A PDF.
     File { name: &'a str, source: &'a SourceObject<'a>, cache: Option<&'a RawValue> },
     /// A system message in its place.
-    System(Cow<'a, str>),
+    System(Text<'a>),
 }
 
 /// What a tool gave back: its text, and what can't be text.
 #[derive(Debug, Default)]
 pub(in crate::dialect) struct ToolOutput<'a> {
-    pub(in crate::dialect) text: Cow<'a, str>,
+    pub(in crate::dialect) text: Text<'a>,
     pub(in crate::dialect) attached: Vec<Piece<'a>>,
 }
 
@@ -54,7 +53,7 @@ impl Notes {
 // === impl Piece ===
 
 impl<'a> Piece<'a> {
-    pub(in crate::dialect) fn text(text: impl Into<Cow<'a, str>>) -> Piece<'a> {
+    pub(in crate::dialect) fn text(text: impl Into<Text<'a>>) -> Piece<'a> {
         Piece::Text { text: text.into(), cache: None }
     }
 
@@ -71,7 +70,7 @@ impl<'a> Piece<'a> {
             match self {
                 Piece::Text { text, .. } | Piece::System(text) => {
                     json.key("type").string("text");
-                    json.key("text").string(text);
+                    json.key("text").text(text);
                 }
                 Piece::Image { source, .. } => {
                     json.key("type").string("image_url");
@@ -154,7 +153,7 @@ pub(in crate::dialect) fn document<'a>(
     }
     let title = block.title.as_deref();
     let body = match (source.kind.as_deref(), &source.data) {
-        (Some("text"), Some(data)) => Cow::Borrowed(data.as_ref()),
+        (Some("text"), Some(data)) => Text::from(data.as_ref()),
         (Some("content"), _) => texts(&source.content, "\n"),
         _ if target.takes_documents() => {
             let name = title.unwrap_or("document.pdf");
@@ -173,15 +172,15 @@ pub(in crate::dialect) fn document<'a>(
 }
 
 /// The text of a content, its blocks joined.
-pub(in crate::dialect) fn texts<'a>(content: &'a Content<'a>, separator: &str) -> Cow<'a, str> {
+pub(in crate::dialect) fn texts<'a>(content: &'a Content<'a>, separator: &str) -> Text<'a> {
     match content {
-        Content::None => Cow::Borrowed(""),
-        Content::Text(text) => Cow::Borrowed(text),
+        Content::None => Text::default(),
+        Content::Text(text) => text.borrowed(),
         Content::Blocks(blocks) => match blocks.as_slice() {
-            [Block { text: Some(text), .. }] => Cow::Borrowed(text),
+            [Block { text: Some(text), .. }] => text.borrowed(),
             blocks => {
                 let all: Vec<&str> = blocks.iter().filter_map(|block| block.text.as_deref()).collect();
-                Cow::Owned(all.join(separator))
+                Text::from(all.join(separator))
             }
         },
     }
@@ -206,9 +205,9 @@ pub(in crate::dialect) fn tool_output<'a>(
     let mut output = ToolOutput::default();
     match &result.content {
         Content::None => {}
-        Content::Text(text) => output.text = Cow::Borrowed(text),
+        Content::Text(text) => output.text = text.borrowed(),
         Content::Blocks(blocks) => {
-            let mut said: Vec<Cow<'a, str>> = Vec::with_capacity(blocks.len());
+            let mut said: Vec<Text<'a>> = Vec::with_capacity(blocks.len());
             for (nth, block) in blocks.iter().enumerate() {
                 let path = || format!("{}.content.{nth}", path());
                 let piece = match block.kind() {
@@ -219,7 +218,7 @@ pub(in crate::dialect) fn tool_output<'a>(
                         Some(Piece::text(format!("Tool {name} is now available.")))
                     }
                     "search_result" => Some(Piece::text(search_result(block))),
-                    _ => block.text.as_deref().map(Piece::text),
+                    _ => block.text.as_ref().map(|text| Piece::text(text.borrowed())),
                 };
                 match piece {
                     Some(Piece::Text { text, .. } | Piece::System(text)) if !text.is_empty() => {
@@ -232,9 +231,8 @@ pub(in crate::dialect) fn tool_output<'a>(
                 }
             }
             output.text = match said.len() {
-                0 => Cow::Borrowed(""),
-                1 => said.pop().unwrap_or_default(),
-                _ => Cow::Owned(said.join("\n")),
+                0 | 1 => said.pop().unwrap_or_default(),
+                _ => Text::from(said.iter().map(|text| &**text).collect::<Vec<_>>().join("\n")),
             };
         }
     }
@@ -243,7 +241,7 @@ pub(in crate::dialect) fn tool_output<'a>(
         let says_so =
             text.starts_with('<') || text.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("error"));
         if !says_so {
-            output.text = Cow::Owned(format!("Error: {}", output.text));
+            output.text = Text::from(format!("Error: {}", output.text));
         }
     }
     Ok(output)

@@ -9,6 +9,7 @@ use super::tools::Tools;
 use super::turns::{Assistant, Call, Conversation, Result_, Turn, User};
 use super::{Rectify, Target, system_texts};
 use crate::dialect::anthropic::types::MessagesRequest;
+use crate::dialect::json::Text;
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::{Json, compact};
 use crate::dialect::table::{Prefill, Replay};
@@ -83,8 +84,8 @@ pub(in crate::dialect) fn system(
     markers: &mut Markers,
 ) {
     let texts: Vec<_> = system_texts(&request.system).collect();
-    let headed: Vec<String> =
-        tools.long_descriptions(target).map(|(name, text)| format!("## Tool {name}\n\n{text}")).collect();
+    let headed = tools.long_descriptions(target).map(|(name, text)| format!("## Tool {name}\n\n{text}"));
+    let headed: Vec<Text<'_>> = headed.map(Text::from).collect();
     if texts.is_empty() && headed.is_empty() {
         return;
     }
@@ -94,13 +95,12 @@ pub(in crate::dialect) fn system(
             json.key("content").array(|json| {
                 for (text, marker) in &texts {
                     let marker = markers.take(*marker);
-                    Piece::text(*text).write(json, marker);
+                    Piece::text(text.borrowed()).write(json, marker);
                 }
-                headed.iter().for_each(|text| Piece::text(text.as_str()).write(json, None));
+                headed.iter().for_each(|text| Piece::text(text.borrowed()).write(json, None));
             });
         } else {
-            let all = texts.iter().map(|(text, _)| *text).chain(headed.iter().map(String::as_str));
-            joined(json.key("content"), all, "\n\n");
+            joined(json.key("content"), texts.iter().map(|(text, _)| *text).chain(&headed));
         }
     });
 }
@@ -151,14 +151,16 @@ fn assistant(
             json.key("content").array(|json| {
                 for said in &turn.texts {
                     let marker = markers.take(said.cache);
-                    Piece::Text { text: Cow::Owned(format!("{}{}", said.glue, said.text)), cache: None }
-                        .write(json, marker);
+                    let text = if said.glue.is_empty() {
+                        said.text.borrowed()
+                    } else {
+                        Text::from(format!("{}{}", said.glue, said.text))
+                    };
+                    Piece::text(text).write(json, marker);
                 }
             });
         } else {
-            let pieces: Vec<&str> =
-                turn.texts.iter().flat_map(|said| [said.glue, said.text.as_ref()]).collect();
-            json.key("content").pieces(&pieces);
+            json.key("content").texts(turn.texts.iter().map(|said| (said.glue, &said.text)));
         }
         thoughts(json, turn, target);
         if !turn.calls.is_empty() {
@@ -181,11 +183,7 @@ fn assistant(
 fn thoughts(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>) {
     if target.is_rectified(Rectify::ReplayReasoning) && !turn.calls.is_empty() {
         let lost = turn.thoughts.is_empty().then_some(" ");
-        return joined(
-            json.key("reasoning_content"),
-            turn.thoughts.iter().map(Cow::as_ref).chain(lost),
-            "\n\n",
-        );
+        return paragraphs(json.key("reasoning_content"), turn.thoughts.iter().map(Cow::as_ref).chain(lost));
     }
     match target.variant.replay {
         Replay::Details if !turn.details.is_empty() => {
@@ -199,10 +197,10 @@ fn thoughts(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>) {
             });
         }
         Replay::ContentAlways if !turn.calls.is_empty() => {
-            joined(json.key("reasoning_content"), turn.thoughts.iter().map(Cow::as_ref), "\n\n");
+            paragraphs(json.key("reasoning_content"), turn.thoughts.iter().map(Cow::as_ref));
         }
         Replay::ContentOfOurs if !turn.thoughts.is_empty() => {
-            joined(json.key("reasoning_content"), turn.thoughts.iter().map(Cow::as_ref), "\n\n");
+            paragraphs(json.key("reasoning_content"), turn.thoughts.iter().map(Cow::as_ref));
         }
         _ => {}
     }
@@ -284,7 +282,7 @@ fn results(
             let marker = markers.take(result.cache);
             let in_place = target.variant.tool_images && !output.attached.is_empty();
             let text = if in_place {
-                Cow::Borrowed(output.text.as_ref())
+                output.text.borrowed()
             } else {
                 said(with_notes(output, images.len()), target)
             };
@@ -297,7 +295,7 @@ fn results(
                     output.attached.iter().filter(|_| in_place).for_each(|piece| piece.write(json, None));
                 });
             } else {
-                json.key("content").string(&text);
+                json.key("content").text(&text);
             }
             if !in_place {
                 for piece in &output.attached {
@@ -336,7 +334,7 @@ fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<&RawValue>)], mark
     json.object(|json| {
         if let [(Piece::System(text), _)] = pieces {
             json.key("role").string("system");
-            json.key("content").string(text);
+            json.key("content").text(text);
             return;
         }
         json.key("role").string("user");
@@ -344,10 +342,10 @@ fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<&RawValue>)], mark
             !markers.is_known && pieces.iter().all(|(piece, _)| matches!(piece, Piece::Text { .. }));
         if is_text {
             let texts = pieces.iter().filter_map(|(piece, _)| match piece {
-                Piece::Text { text, .. } => Some(text.as_ref()),
+                Piece::Text { text, .. } => Some(text),
                 _ => None,
             });
-            joined(json.key("content"), texts, "\n\n");
+            joined(json.key("content"), texts);
         } else {
             json.key("content").array(|json| {
                 for (piece, marker) in pieces {
@@ -360,9 +358,9 @@ fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<&RawValue>)], mark
 }
 
 /// A tool's text, with a note for each image that comes after.
-fn with_notes<'a>(output: &'a super::content::ToolOutput<'_>, before: usize) -> Cow<'a, str> {
+fn with_notes<'a>(output: &'a super::content::ToolOutput<'_>, before: usize) -> Text<'a> {
     if output.attached.is_empty() {
-        return Cow::Borrowed(&output.text);
+        return output.text.borrowed();
     }
     let mut text = output.text.to_string();
     for nth in 1..=output.attached.len() {
@@ -371,30 +369,30 @@ fn with_notes<'a>(output: &'a super::content::ToolOutput<'_>, before: usize) -> 
         }
         text.push_str(&format!("[image {} attached below]", before + nth));
     }
-    Cow::Owned(text)
+    Text::from(text)
 }
 
 /// A tool's text, or what stands for none.
-fn said<'a>(text: Cow<'a, str>, target: &Target<'_>) -> Cow<'a, str> {
-    if text.is_empty() && !target.variant.empty_tool_content { Cow::Borrowed("(no output)") } else { text }
+fn said<'a>(text: Text<'a>, target: &Target<'_>) -> Text<'a> {
+    if text.is_empty() && !target.variant.empty_tool_content { Text::from("(no output)") } else { text }
 }
 
 fn borrowed<'b>(piece: &'b Piece<'_>) -> Piece<'b> {
     match piece {
-        Piece::Text { text, cache } => Piece::Text { text: Cow::Borrowed(text), cache: *cache },
+        Piece::Text { text, cache } => Piece::Text { text: text.borrowed(), cache: *cache },
         Piece::Image { source, cache } => Piece::Image { source, cache: *cache },
         Piece::File { name, source, cache } => Piece::File { name, source, cache: *cache },
-        Piece::System(text) => Piece::System(Cow::Borrowed(text)),
+        Piece::System(text) => Piece::System(text.borrowed()),
     }
 }
 
-fn joined<'t>(json: &mut Json, texts: impl Iterator<Item = &'t str>, separator: &str) {
-    let mut pieces: Vec<&str> = Vec::new();
-    for text in texts {
-        if !pieces.is_empty() {
-            pieces.push(separator);
-        }
-        pieces.push(text);
-    }
-    json.pieces(&pieces);
+/// One string out of texts, an empty line between them.
+fn joined<'t>(json: &mut Json, texts: impl Iterator<Item = &'t Text<'t>>) {
+    json.texts(texts.enumerate().map(|(nth, text)| (if nth == 0 { "" } else { "\n\n" }, text)));
+}
+
+/// The same out of strings.
+fn paragraphs<'t>(json: &mut Json, strings: impl Iterator<Item = &'t str>) {
+    let texts: Vec<Text<'_>> = strings.map(Text::from).collect();
+    joined(json, texts.iter());
 }

@@ -9,11 +9,22 @@ use super::*;
 use crate::dialect::carrier::Carrier;
 use crate::dialect::table::by_name;
 
+/// What goes to the upstream; the same whether the body's grammar is checked or known.
+fn written(body: &[u8], target: &Target<'_>) -> Translated {
+    let [checked, known] =
+        [from_messages(body, target), from_known(body, target)].map(|it| match it.unwrap() {
+            Translation::Send(translated) => *translated,
+            Translation::Answer(parts) => panic!("answered locally: {parts:?}"),
+        });
+    let [ours, theirs] =
+        [&known, &checked].map(|it| serde_json::from_slice::<Value>(&it.body).unwrap().to_string());
+    assert_eq!(ours, theirs);
+    assert_eq!((known.dropped, known.healed), (checked.dropped.clone(), checked.healed.clone()));
+    checked
+}
+
 fn send(body: &Value, target: &Target<'_>) -> Translated {
-    match from_messages(body.to_string().as_bytes(), target).unwrap() {
-        Translation::Send(translated) => *translated,
-        Translation::Answer(parts) => panic!("answered locally: {parts:?}"),
-    }
+    written(body.to_string().as_bytes(), target)
 }
 
 fn sent(body: &Value, target: &Target<'_>) -> Value {
@@ -30,7 +41,10 @@ fn messages(messages: &Value, variant: &str) -> Value {
 }
 
 fn error(body: &Value, variant: &str) -> String {
-    from_messages(body.to_string().as_bytes(), &target(variant)).unwrap_err().to_string()
+    let (body, target) = (body.to_string(), target(variant));
+    let error = from_messages(body.as_bytes(), &target).unwrap_err().to_string();
+    assert_eq!(from_known(body.as_bytes(), &target).unwrap_err().to_string(), error);
+    error
 }
 
 fn call(id: &str) -> Value {
@@ -49,7 +63,7 @@ fn a_claude_code_request_becomes_a_chat_request() {
     for variant in ["openai", "openrouter", "deepseek", "llamacpp", "gemini", "mistral", "generic"] {
         let model = if variant == "openai" { "gpt-5.1" } else { "model-x" };
         let target = Target { session: Some("session-1"), ..Target::new(model, by_name(variant).unwrap()) };
-        let Translation::Send(translated) = from_messages(body, &target).unwrap() else { panic!() };
+        let translated = written(body, &target);
         let value: Value = serde_json::from_slice(&translated.body).unwrap();
         insta::assert_json_snapshot!(format!("claude_code_for_{variant}"), value);
         let again = from_messages(body, &target).unwrap();

@@ -274,11 +274,14 @@ impl<'a> Tools<'a> {
 
 fn function(json: &mut Json, tool: &Tool<'_>, target: &Target<'_>) {
     json.key("name").string(&names::wire_name(tool.name.as_deref().unwrap_or_default()));
-    if let Some(description) = tool.description.as_deref() {
-        let is_long = description.len() > SHORT_DESCRIPTION && target.is_rectified(Rectify::CutDescriptions);
-        let end =
-            if is_long { description.floor_char_boundary(SHORT_DESCRIPTION) } else { description.len() };
-        json.key("description").string(description.get(..end).unwrap_or_default());
+    if let Some(description) = &tool.description {
+        let json = json.key("description");
+        if target.is_rectified(Rectify::CutDescriptions) && description.len() > SHORT_DESCRIPTION {
+            let end = description.floor_char_boundary(SHORT_DESCRIPTION);
+            json.string(description.get(..end).unwrap_or_default());
+        } else {
+            json.text(description);
+        }
     }
     json.key("parameters").json(&parameters(tool, target.schema()));
     if is_strict(tool, target) {

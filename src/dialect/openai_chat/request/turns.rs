@@ -9,6 +9,7 @@ use super::content::{self, Notes, Piece};
 use super::{Rectify, RequestError, Target};
 use crate::dialect::anthropic::types::{Block, Content, Message, MessagesRequest};
 use crate::dialect::carrier::Carrier;
+use crate::dialect::json::Text;
 use crate::dialect::table::{MidSystem, Replay};
 
 /// The conversation.
@@ -50,7 +51,7 @@ pub(in crate::dialect) struct Assistant<'a> {
 pub(in crate::dialect) struct Said<'a> {
     /// What stands between it and the one before.
     pub(in crate::dialect) glue: &'static str,
-    pub(in crate::dialect) text: Cow<'a, str>,
+    pub(in crate::dialect) text: Text<'a>,
     pub(in crate::dialect) cache: Option<&'a RawValue>,
 }
 
@@ -146,14 +147,14 @@ impl<'a> Conversation<'a> {
         // A turn that goes on in another message, and text after something else, begins a paragraph.
         let mut glue = "\n\n";
         if let Content::Text(text) = &message.content {
-            self.assistant_turn().say(glue, Cow::Borrowed(text), None);
+            self.assistant_turn().say(glue, text.borrowed(), None);
         }
         for (nth, block) in message.content.blocks().iter().enumerate() {
             let path = || format!("messages.{at}.content.{nth}");
             match block.kind() {
                 "text" => {
-                    let text = required(&block.text, &path, "text")?;
-                    self.assistant_turn().say(glue, Cow::Borrowed(text), block.cache_control);
+                    let text = block.text.as_ref().ok_or_else(|| missing(&path, "text"))?;
+                    self.assistant_turn().say(glue, text.borrowed(), block.cache_control);
                     glue = "";
                     continue;
                 }
@@ -179,7 +180,7 @@ impl<'a> Conversation<'a> {
                 _ => {
                     self.references(block);
                     match content::server_tool(block).or_else(|| block.text.as_deref().map(str::to_owned)) {
-                        Some(line) => self.assistant_turn().say("\n", Cow::Owned(line), None),
+                        Some(line) => self.assistant_turn().say("\n", line.into(), None),
                         None => notes.drop("content block"),
                     }
                 }
@@ -199,15 +200,15 @@ impl<'a> Conversation<'a> {
         if let Content::Text(text) = &message.content
             && !text.is_empty()
         {
-            self.user_turn().pieces.push(Piece::text(text.as_ref()));
+            self.user_turn().pieces.push(Piece::text(text.borrowed()));
         }
         for (nth, block) in message.content.blocks().iter().enumerate() {
             let path = || format!("messages.{at}.content.{nth}");
             let cache = block.cache_control;
             let piece = match block.kind() {
                 "text" => {
-                    let text = required(&block.text, &path, "text")?;
-                    (!text.is_empty()).then_some(Piece::Text { text: Cow::Borrowed(text), cache })
+                    let text = block.text.as_ref().ok_or_else(|| missing(&path, "text"))?;
+                    (!text.is_empty()).then_some(Piece::Text { text: text.borrowed(), cache })
                 }
                 "tool_result" => {
                     let id = required(&block.tool_use_id, &path, "tool_use_id")?;
@@ -229,7 +230,7 @@ impl<'a> Conversation<'a> {
                     if text.is_none() {
                         notes.drop("content block");
                     }
-                    text.map(|text| Piece::Text { text: Cow::Owned(text), cache })
+                    text.map(|text| Piece::Text { text: text.into(), cache })
                 }
             };
             if let Some(piece) = piece {
@@ -309,7 +310,7 @@ impl<'a> Assistant<'a> {
         self.texts.is_empty() && self.calls.is_empty()
     }
 
-    fn say(&mut self, glue: &'static str, text: Cow<'a, str>, cache: Option<&'a RawValue>) {
+    fn say(&mut self, glue: &'static str, text: Text<'a>, cache: Option<&'a RawValue>) {
         if !text.is_empty() {
             let glue = if self.texts.is_empty() { "" } else { glue };
             self.texts.push(Said { glue, text, cache });
@@ -375,10 +376,11 @@ fn required<'b>(
     path: &dyn Fn() -> String,
     name: &str,
 ) -> Result<&'b str, RequestError> {
-    field.as_deref().ok_or_else(|| RequestError::Field {
-        path: format!("{}.{name}", path()),
-        message: "Field required".to_owned(),
-    })
+    field.as_deref().ok_or_else(|| missing(path, name))
+}
+
+fn missing(path: &dyn Fn() -> String, name: &str) -> RequestError {
+    RequestError::Field { path: format!("{}.{name}", path()), message: "Field required".to_owned() }
 }
 
 /// The tool that an addition or a removal names.

@@ -25,6 +25,8 @@ pub(super) enum Kind {
     #[default]
     Text,
     Thought,
+    /// A fragment of the arguments of the call with this index.
+    Arguments(u64),
 }
 
 /// Where the strings stand, with their quotes, in which usual chunks differ.
@@ -125,7 +127,12 @@ fn delta(walk: &mut Walk<'_>) -> Option<Found> {
             "reasoning" | "reasoning_content" => Kind::Thought,
             // Some servers send each field they know, with something in it or not.
             "refusal" => return is_one_of(walk, &["null", "\"\""]),
-            "tool_calls" | "reasoning_details" => return is_one_of(walk, &["null", "[]"]),
+            "reasoning_details" => return is_one_of(walk, &["null", "[]"]),
+            "tool_calls" if walk.peek() == Some(b'[') => {
+                let call = call(walk)?;
+                return found.replace(call).is_none().then_some(());
+            }
+            "tool_calls" => return is_one_of(walk, &["null"]),
             "function_call" | "extra_content" | "audio" | "annotations" => {
                 return is_one_of(walk, &["null"]);
             }
@@ -142,6 +149,31 @@ fn delta(walk: &mut Walk<'_>) -> Option<Found> {
         first.is_none().then_some(()) // words in two fields are not usual
     })?;
     found
+}
+
+/// A list of one call of which nothing but its index and a fragment of its arguments is said.
+fn call(walk: &mut Walk<'_>) -> Option<Found> {
+    let (mut index, mut words) = (None, None);
+    walk.eat(b'[')?;
+    walk.members(|walk, key| match plain(key)? {
+        "index" => {
+            index = Some(walk.value()?.parse().ok()?);
+            Some(())
+        }
+        "type" => is_one_of(walk, &["\"function\"", "null"]),
+        "id" => is_one_of(walk, &["null", "\"\""]),
+        "function" => walk.members(|walk, key| match plain(key)? {
+            "arguments" if walk.peek() == Some(b'"') => {
+                words = Some(placed(walk)?.0);
+                Some(())
+            }
+            "name" => is_one_of(walk, &["null", "\"\""]),
+            _ => None,
+        }),
+        _ => None,
+    })?;
+    walk.eat(b']')?;
+    Some(Found { kind: Kind::Arguments(index?), words: words?, padding: None })
 }
 
 /// A key without escapes.
@@ -209,7 +241,7 @@ mod tests {
         ("delta", r#""refusal":null"#),
         ("delta", r#""refusal":"no""#),
         ("delta", r#""tool_calls":[]"#),
-        ("delta", r#""tool_calls":[{"index":0,"function":{"arguments":"{"}}]"#),
+        ("delta", r#""tool_calls":[{"index":0,"id":"c","function":{"arguments":"{"}}]"#),
         ("delta", r#""reasoning":"""#),
         ("delta", r#""reasoning":"hm""#),
         ("delta", r#""reasoning_content":null"#),
@@ -266,6 +298,32 @@ mod tests {
                     prop_assert_eq!((said.text().unwrap().into_owned(), other), (one, String::new()), "{}", data);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn fragments_of_arguments_are_usual_unless_more_is_said_of_the_call() {
+        let data = |call: &str| {
+            format!(
+                r#"{{"id":"1","choices":[{{"index":0,"delta":{{"content":null,"tool_calls":[{call}]}}}}]}}"#
+            )
+        };
+        let fragment = data(r#"{"index":2,"function":{"arguments":"{\"a"}}"#);
+        let mut usual = Usual::default();
+        usual.learn(&fragment);
+        let next = fragment.replace(r#"{\"a"#, r#"\":1"#);
+        assert_eq!(usual.words(&next).map(|it| (it.0, it.1.inside)), Some((Kind::Arguments(2), r#"\":1"#)));
+        for more in [
+            r#"{"index":2,"id":"c","function":{"arguments":"{"}}"#,
+            r#"{"index":2,"function":{"name":"f","arguments":"{"}}"#,
+            r#"{"index":2,"function":{"arguments":{}}}"#,
+            r#"{"index":2,"function":{"arguments":"{"},"extra_content":{}}"#,
+            r#"{"index":2,"function":{"arguments":"{"}},{"index":3}"#,
+            r#"{"function":{"arguments":"{"}}"#,
+        ] {
+            let mut usual = Usual::default();
+            usual.learn(&data(more));
+            assert_eq!(usual.words(&data(more)), None, "{more}");
         }
     }
 
