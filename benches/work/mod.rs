@@ -102,7 +102,7 @@ pub fn pass_through(request: &Bytes, chunks: &[Bytes]) -> usize {
         while let Some(event) = reader.next().unwrap() {
             watch.event(event).unwrap();
         }
-        sent += frames.push(chunk.clone()).unwrap().len();
+        sent += frames.push(chunk.clone(), reader.held()).len();
     }
     sent
 }

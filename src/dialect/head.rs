@@ -6,7 +6,6 @@
 //!
 //! Sources: RFC 8259 (JSON); Anthropic API reference, "Messages" (fields and content blocks).
 
-mod lexer;
 mod scanner;
 
 use std::ops::Range;
@@ -14,6 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Dialect;
+use super::json::lexer::{self, Malformed};
 use super::tokens::{self, Family, Weight};
 
 /// The facts of a request that routing needs.
@@ -73,7 +73,7 @@ pub enum BodyError {
 }
 
 /// Nesting beyond this is refused: no real request comes near it.
-pub const MAX_DEPTH: usize = 128;
+pub const MAX_DEPTH: usize = lexer::MAX_DEPTH;
 
 /// A field of the body, while the scan goes on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -162,6 +162,17 @@ impl Head {
         match self.weight == Weight::default() {
             true => self.estimated_tokens,
             false => self.weight.tokens(Family::of(model)),
+        }
+    }
+}
+
+// === impl BodyError ===
+
+impl From<Malformed> for BodyError {
+    fn from(malformed: Malformed) -> BodyError {
+        match malformed {
+            Malformed::NotJson { .. } => BodyError::NotJson(malformed.to_string()),
+            Malformed::TooDeep => BodyError::TooDeep,
         }
     }
 }

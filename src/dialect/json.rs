@@ -3,11 +3,14 @@
 //!
 //! Source: RFC 8259 (the JSON grammar, section 7 for strings).
 
+mod block;
 mod known;
+pub(crate) mod lexer;
 mod text;
 mod walk;
 
 pub(crate) use known::from_known;
+pub use lexer::is_json;
 pub use text::Text;
 pub(crate) use text::deserialize_written;
 pub(crate) use walk::{Walk, Written};

@@ -8,6 +8,7 @@ mod frames;
 
 pub use frames::Frames;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -47,7 +48,7 @@ pub struct Reader {
     /// More than one data line, joined.
     joined: Vec<u8>,
     /// Why the stream can't be read any further.
-    broken: Option<&'static str>,
+    broken: Cell<Option<&'static str>>,
 }
 
 /// Most bytes of one event.
@@ -82,7 +83,7 @@ impl Reader {
 
     /// Takes the next bytes, cut anywhere.
     pub fn push(&mut self, bytes: &Bytes) {
-        if self.broken.is_some() {
+        if self.broken.get().is_some() {
             return;
         }
         self.compact();
@@ -114,6 +115,11 @@ impl Reader {
         self.lend(whole)
     }
 
+    /// How many of the last bytes belong to an event that is not yet whole.
+    pub fn held(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
     /// Drops what was given out, once that is worth a move.
     fn compact(&mut self) {
         if self.start == self.buffer.len() {
@@ -142,7 +148,7 @@ impl Reader {
 
     /// Reads lines until an event is whole or the bytes run out.
     fn advance(&mut self) -> Result<Option<Whole>, Fault> {
-        if let Some(why) = self.broken {
+        if let Some(why) = self.broken.get() {
             return Err(Fault::protocol(why));
         }
         if !self.past_bom {
@@ -151,7 +157,7 @@ impl Reader {
                 return Ok(None);
             }
             if head == BOM {
-                (self.start, self.line, self.searched) = (BOM.len(), BOM.len(), BOM.len());
+                (self.line, self.searched) = (BOM.len(), BOM.len());
             }
             self.past_bom = true;
         }
@@ -165,7 +171,11 @@ impl Reader {
                 }
             }
             let rest = self.buffer.get(self.searched..).unwrap_or_default();
-            let Some(offset) = memchr::memchr2(b'\n', b'\r', rest) else {
+            let end_of_line = match rest.first() {
+                Some(b'\n' | b'\r') => Some(0), // the blank line of each event
+                _ => memchr::memchr2(b'\n', b'\r', rest),
+            };
+            let Some(offset) = end_of_line else {
                 self.searched = self.buffer.len();
                 if self.buffer.len() - self.start > MAX_EVENT {
                     return Err(self.fail(TOO_LARGE));
@@ -199,15 +209,9 @@ impl Reader {
     /// Takes one line that is not empty.
     fn field(&mut self, line: Range<usize>) {
         let bytes = self.buffer.get(line.clone()).unwrap_or_default();
-        let colon = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
-        let skip = match bytes.get(colon + 1) {
-            Some(b' ') => colon + 2,
-            _ => (colon + 1).min(bytes.len()),
-        };
-        let value = line.start + skip..line.end;
-        match bytes.get(..colon).unwrap_or_default() {
-            b"event" => self.name = Some(value),
-            b"data" => match std::mem::take(&mut self.data) {
+        if let Some(from) = value_of(bytes, b"data") {
+            let value = line.start + from..line.end;
+            match std::mem::take(&mut self.data) {
                 Data::None => self.data = Data::One(value),
                 Data::One(first) => {
                     self.joined.clear();
@@ -215,9 +219,11 @@ impl Reader {
                     self.join(value);
                 }
                 Data::Joined => self.join(value),
-            },
-            _ => {} // a comment, `id`, `retry`, or a field that nobody knows
+            }
+        } else if let Some(from) = value_of(bytes, b"event") {
+            self.name = Some(line.start + from..line.end);
         }
+        // Else a comment, `id`, `retry`, or a field that nobody knows.
     }
 
     fn join(&mut self, value: Range<usize>) {
@@ -237,28 +243,23 @@ impl Reader {
     }
 
     fn fail(&mut self, why: &'static str) -> Fault {
-        self.broken = Some(why);
+        self.broken.set(Some(why));
         self.buffer = Vec::new();
         self.joined = Vec::new();
         Fault::protocol(why)
     }
 
-    fn lend(&mut self, whole: Option<Whole>) -> Result<Option<Event<'_>>, Fault> {
+    fn lend(&self, whole: Option<Whole>) -> Result<Option<Event<'_>>, Fault> {
         let Some(Whole { name, data }) = whole else { return Ok(None) };
         let name = name.unwrap_or_default();
-        let valid = {
-            let (name, data) = self.slices(&name, &data);
-            std::str::from_utf8(name).is_ok() && std::str::from_utf8(data).is_ok()
-        };
-        if !valid {
-            return Err(self.fail(NOT_UTF8));
-        }
         let (name, data) = self.slices(&name, &data);
-        // Checked above; the second check is the price of a borrow that the compiler follows.
-        Ok(Some(Event {
-            name: std::str::from_utf8(name).unwrap_or_default(),
-            data: std::str::from_utf8(data).unwrap_or_default(),
-        }))
+        match (std::str::from_utf8(name), std::str::from_utf8(data)) {
+            (Ok(name), Ok(data)) => Ok(Some(Event { name, data })),
+            _ => {
+                self.broken.set(Some(NOT_UTF8));
+                Err(Fault::protocol(NOT_UTF8))
+            }
+        }
     }
 
     fn slices(&self, name: &Range<usize>, data: &Data) -> (&[u8], &[u8]) {
@@ -269,6 +270,16 @@ impl Reader {
             Data::Joined => self.joined.as_slice(),
         };
         (name, data)
+    }
+}
+
+/// Where a line's value begins, if it is the field of this name.
+fn value_of(line: &[u8], name: &[u8]) -> Option<usize> {
+    match line.strip_prefix(name)? {
+        [b':', b' ', ..] => Some(name.len() + 2),
+        [b':', ..] => Some(name.len() + 1),
+        [] => Some(name.len()),
+        _ => None,
     }
 }
 

@@ -125,7 +125,7 @@ impl<W: Watch> Pipe for PassThrough<W> {
         self.reader.push(&chunk);
         let flow = self.look()?;
         // A cut event must not reach the caller: it would run into the error event that follows it.
-        let whole = self.frames.push(chunk)?;
+        let whole = self.frames.push(chunk, self.reader.held());
         if !whole.is_empty() {
             out.push(whole);
         }

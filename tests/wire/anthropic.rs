@@ -45,10 +45,10 @@ fn watch(pieces: &[&[u8]]) -> (Vec<u8>, Watch, Result<(), Fault>) {
         for piece in pieces {
             let piece = Bytes::copy_from_slice(piece);
             events.push(&piece);
-            out.extend_from_slice(&frames.push(piece)?);
             while let Some(event) = events.next()? {
                 watch.event(event)?;
             }
+            out.extend_from_slice(&frames.push(piece, events.held()));
         }
         watch.end()
     })();

@@ -131,9 +131,9 @@ pub(super) struct MessageDelta<'a> {
 /// The type of an event: its name, or where that says nothing (`data`, or no name) the `type` in its data.
 pub(super) fn event_type<'a>(event: Event<'a>) -> Result<Cow<'a, str>, Fault> {
     match event.name {
-        "message_start"
+        "content_block_delta" // the most of them
+        | "message_start"
         | "content_block_start"
-        | "content_block_delta"
         | "content_block_stop"
         | "message_delta"
         | "message_stop"

@@ -7,7 +7,7 @@ use super::error;
 use super::events::{MessageDelta, StartedMessage, event_type, parse};
 use super::stream::cut_short;
 use crate::dialect::sse::Event;
-use crate::dialect::{Fault, Stop, Usage};
+use crate::dialect::{Fault, Stop, Usage, json};
 
 /// What is known of a stream so far. Of content nothing is kept.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,14 @@ struct Block<'a> {
     kind: Option<std::borrow::Cow<'a, str>>,
 }
 
+/// A fault unless an event's data is JSON, which a cut or garbled one is not.
+fn is_json(data: &str) -> Result<(), Fault> {
+    match json::is_json(data) {
+        true => Ok(()),
+        false => parse::<IgnoredAny>(data).map(drop), // says what is wrong
+    }
+}
+
 // === impl Watch ===
 
 impl Watch {
@@ -63,6 +71,11 @@ impl Watch {
     /// end well.
     pub fn event(&mut self, event: Event<'_>) -> Result<Seen, Fault> {
         Ok(match &*event_type(event)? {
+            "content_block_delta" => {
+                is_json(event.data)?;
+                self.output = true;
+                Seen::Output
+            }
             "message_start" => {
                 let Start { message } = parse(event.data)?;
                 self.started = true;
@@ -87,13 +100,8 @@ impl Watch {
                 self.output = true;
                 Seen::Output
             }
-            "content_block_delta" => {
-                parse::<IgnoredAny>(event.data)?;
-                self.output = true;
-                Seen::Output
-            }
             "content_block_stop" => {
-                parse::<IgnoredAny>(event.data)?;
+                is_json(event.data)?;
                 self.output = true;
                 self.open = self.open.saturating_sub(1);
                 Seen::Output
@@ -109,7 +117,7 @@ impl Watch {
                 Seen::Nothing
             }
             "message_stop" => {
-                parse::<IgnoredAny>(event.data)?; // a cut one is none
+                is_json(event.data)?; // a cut one is none
                 if !self.started {
                     return Err(cut_short(false));
                 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::lexer::{Kind, Lexer, Text};
-use super::{BodyError, Field, MAX_DEPTH};
+use super::{BodyError, Field};
 use crate::dialect::Dialect;
+use crate::dialect::json::lexer::{Kind, Lexer, MAX_DEPTH, Malformed, Result, Text};
 use crate::dialect::tokens::{self, Tally};
 
 /// What the walk finds.
@@ -55,20 +55,21 @@ struct Media {
     media_type: Option<Text>,
 }
 
-type Result<T> = std::result::Result<T, BodyError>;
-
 struct Walker<'a> {
     lexer: Lexer<'a>,
+    /// The tokens counted since [`Walker::take_tally`].
+    tally: Tally,
     found: Found,
     dialect: Dialect,
 }
 
 /// Walks through a body in the dialect of its caller. (Gemini is no caller's: it counts as Messages.)
-pub(super) fn scan(body: &[u8], dialect: Dialect) -> Result<Found> {
+pub(super) fn scan(body: &[u8], dialect: Dialect) -> std::result::Result<Found, BodyError> {
     if let Err(error) = std::str::from_utf8(body) {
         return Err(BodyError::NotJson(format!("invalid UTF-8 at byte {}", error.valid_up_to())));
     }
-    let mut walker = Walker { lexer: Lexer::new(body), found: Found::default(), dialect };
+    let mut walker =
+        Walker { lexer: Lexer::new(body), tally: Tally::default(), found: Found::default(), dialect };
     if walker.lexer.kind()? != Kind::Object {
         walker.lexer.skip(0)?;
         walker.lexer.end()?;
@@ -105,7 +106,7 @@ impl<'a> Walker<'a> {
         mut member: impl FnMut(&mut Self, &[u8], usize) -> Result<()>,
     ) -> Result<()> {
         if depth >= MAX_DEPTH {
-            return Err(BodyError::TooDeep);
+            return Err(Malformed::TooDeep);
         }
         if !self.lexer.eat(b'{') {
             return self.lexer.error("expected an object");
@@ -135,7 +136,7 @@ impl<'a> Walker<'a> {
     /// Takes an array; `element` takes each value.
     fn array(&mut self, depth: usize, mut element: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<()> {
         if depth >= MAX_DEPTH {
-            return Err(BodyError::TooDeep);
+            return Err(Malformed::TooDeep);
         }
         if !self.lexer.eat(b'[') {
             return self.lexer.error("expected an array");
@@ -166,7 +167,24 @@ impl<'a> Walker<'a> {
 
     /// Gives what was counted since the last time.
     fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.lexer.tally)
+        self.tally.numbered(std::mem::take(&mut self.lexer.numbered));
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Takes a string, and counts its tokens.
+    fn counted_string(&mut self) -> Result<()> {
+        let text = self.lexer.string()?;
+        self.tally.text(self.lexer.bytes.get(text.inside).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Takes any value, and counts the tokens of its JSON text.
+    fn counted(&mut self, depth: usize) -> Result<()> {
+        self.lexer.peek();
+        let start = self.lexer.at;
+        self.lexer.skip(depth)?;
+        self.tally.text(self.lexer.bytes.get(start..self.lexer.at).unwrap_or_default());
+        Ok(())
     }
 
     fn top(&mut self, key: &[u8], depth: usize) -> Result<()> {
@@ -202,7 +220,7 @@ impl<'a> Walker<'a> {
                 let is_there = self.lexer.kind()? != Kind::Null;
                 self.content(depth, &mut content)?;
                 if is_there {
-                    self.lexer.tally.message();
+                    self.tally.message();
                 }
                 content.tally = self.take_tally();
                 self.found.system = content;
@@ -297,7 +315,7 @@ impl<'a> Walker<'a> {
                 self.take_tally();
                 let mut content = Content::default();
                 self.content(depth, &mut content)?;
-                self.lexer.tally.message();
+                self.tally.message();
                 content.tally = self.take_tally();
                 self.found.content = content;
                 self.found.messages = Field::Is(());
@@ -337,9 +355,9 @@ impl<'a> Walker<'a> {
 
     fn tool(&mut self, depth: usize, tools: &mut Tools) -> Result<()> {
         tools.count = tools.count.saturating_add(1);
-        self.lexer.tally.tool();
+        self.tally.tool();
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.counted(depth);
+            return self.counted(depth);
         }
         let mut web_search = false;
         self.object(depth, |walker, key, depth| match key {
@@ -349,26 +367,26 @@ impl<'a> Walker<'a> {
                 Ok(())
             }
             b"cache_control" => walker.lexer.skip(depth),
-            _ => walker.lexer.counted(depth),
+            _ => walker.counted(depth),
         })?;
         if web_search {
-            self.lexer.tally.vendor(tokens::WEB_SEARCH);
+            self.tally.vendor(tokens::WEB_SEARCH);
         }
         tools.web_search |= web_search;
         Ok(())
     }
 
     fn message(&mut self, depth: usize, content: &mut Content) -> Result<()> {
-        self.lexer.tally.message();
+        self.tally.message();
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.counted(depth);
+            return self.counted(depth);
         }
         self.object(depth, |walker, key, depth| match key {
             b"content" => walker.content(depth, content),
             // Of OpenAI's dialects; nothing in Messages is called so.
             b"output" => walker.content(depth, content),
             b"tool_calls" | b"arguments" | b"name" | b"reasoning_content" | b"summary" => {
-                walker.lexer.counted(depth)
+                walker.counted(depth)
             }
             _ => walker.lexer.skip(depth),
         })
@@ -377,7 +395,7 @@ impl<'a> Walker<'a> {
     /// Content: a string, a list of blocks, or (in results of server tools) one block.
     fn content(&mut self, depth: usize, content: &mut Content) -> Result<()> {
         match self.lexer.kind()? {
-            Kind::String => self.lexer.counted_string().map(drop),
+            Kind::String => self.counted_string(),
             Kind::Array => self.array(depth, |walker, depth| walker.block(depth, content)),
             Kind::Object => self.block(depth, content),
             kind => self.lexer.scalar(kind),
@@ -386,7 +404,7 @@ impl<'a> Walker<'a> {
 
     fn block(&mut self, depth: usize, content: &mut Content) -> Result<()> {
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.counted(depth);
+            return self.counted(depth);
         }
         let mut kind = None;
         let mut media = Media::default();
@@ -406,12 +424,12 @@ impl<'a> Walker<'a> {
             }
             b"encrypted_content" => {
                 if let Some(text) = walker.string(depth)? {
-                    walker.lexer.tally.media(text.inside.len() as u64 / 6);
+                    walker.tally.media(text.inside.len() as u64 / 6);
                 }
                 Ok(())
             }
             b"image_url" | b"file" | b"file_data" | b"file_id" | b"input_audio" => walker.lexer.skip(depth),
-            _ => walker.lexer.counted(depth),
+            _ => walker.counted(depth),
         })?;
         // Looked at last: `type` may stand anywhere in the block.
         match kind.as_ref().and_then(|kind| self.lexer.text(kind)).as_deref() {
@@ -419,21 +437,21 @@ impl<'a> Walker<'a> {
                 content.images = true;
                 let data = media.data.and_then(|data| self.lexer.bytes.get(data.inside));
                 let tokens = data.and_then(image_tokens).unwrap_or(tokens::IMAGE);
-                self.lexer.tally.media(tokens);
+                self.tally.media(tokens);
             }
             Some("document") => {
                 content.documents = true;
-                self.document(&media)?;
+                self.document(&media);
             }
             Some("image_url" | "input_image") => {
                 content.images = true;
-                self.lexer.tally.media(tokens::IMAGE);
+                self.tally.media(tokens::IMAGE);
             }
             Some("file" | "input_file") => {
                 content.documents = true;
-                self.lexer.tally.media(tokens::PDF_PAGE);
+                self.tally.media(tokens::PDF_PAGE);
             }
-            Some("tool_use" | "tool_result") => self.lexer.tally.call(),
+            Some("tool_use" | "tool_result") => self.tally.call(),
             _ => {}
         }
         Ok(())
@@ -442,7 +460,7 @@ impl<'a> Walker<'a> {
     /// The `source` of an image, a document (an object), or a search result (a string).
     fn source(&mut self, depth: usize, content: &mut Content, media: &mut Media) -> Result<()> {
         if self.lexer.kind()? != Kind::Object {
-            return self.lexer.counted(depth);
+            return self.counted(depth);
         }
         self.object(depth, |walker, key, depth| match key {
             b"data" => {
@@ -458,17 +476,13 @@ impl<'a> Walker<'a> {
         })
     }
 
-    fn document(&mut self, media: &Media) -> Result<()> {
-        let Some(data) = &media.data else { return Ok(()) };
+    fn document(&mut self, media: &Media) {
+        let Some(data) = &media.data else { return };
         if self.is_one_of(media.media_type.as_ref(), |kind| kind.starts_with("text/")) {
-            // Only now is it known that the data is text: read it a second time.
-            let after = std::mem::replace(&mut self.lexer.at, data.inside.start.saturating_sub(1));
-            self.lexer.counted_string()?;
-            self.lexer.at = after;
+            self.tally.text(self.lexer.bytes.get(data.inside.clone()).unwrap_or_default());
         } else {
-            self.lexer.tally.media(tokens::pdf(data.inside.len() as u64 / 4 * 3));
+            self.tally.media(tokens::pdf(data.inside.len() as u64 / 4 * 3));
         }
-        Ok(())
     }
 }
 

@@ -12,10 +12,15 @@ pub struct Tally {
     waiting: [u8; BLOCK + 2],
     /// How many bytes wait.
     filled: usize,
+    /// Characters that were escaped by their numbers.
+    numbered: u64,
 }
 
 /// Bytes of text up to which all of it is counted.
-pub(super) const EXACT: usize = 8_192;
+pub(super) const EXACT: usize = 4_096;
+/// Of what is longer one block in so many is counted, spread evenly; odd, since what repeats in a text often does so
+/// after a power of two.
+const SAMPLED: usize = 9;
 /// Bytes that are counted in one go.
 const BLOCK: usize = 64;
 
@@ -59,11 +64,10 @@ impl Tally {
         self.text += start.len();
         while let Some(block) = rest.get(BLOCK - 2..).and_then(|rest| rest.first_chunk::<{ BLOCK + 2 }>()) {
             rest = rest.get(BLOCK..).unwrap_or_default();
-            // Of a long text a quarter is counted, spread evenly: a window of 256 bytes in each 1,024.
             if self.text < EXACT {
                 self.cost(block, 1);
-            } else if self.text & 0x300 == 0 {
-                self.cost(block, 4);
+            } else if (self.text / BLOCK).is_multiple_of(SAMPLED) {
+                self.cost(block, SAMPLED as u64);
             }
             self.text += BLOCK;
         }
@@ -113,9 +117,9 @@ impl Tally {
         }
     }
 
-    /// A character that was or will be counted is escaped by its number.
-    pub fn numbered(&mut self) {
-        self.weight.text = self.weight.text.saturating_sub(weight::NUMBERED);
+    /// So many characters of the text were escaped by their numbers.
+    pub fn numbered(&mut self, characters: u64) {
+        self.numbered += characters;
     }
 
     /// Adds an image or a document of so many tokens.
@@ -148,13 +152,14 @@ impl Tally {
         // Zero is of no kind: what the text doesn't fill counts nothing.
         self.waiting[self.filled + 2..].fill(0);
         self.count();
+        self.weight.text = self.weight.text.saturating_sub(self.numbered * weight::NUMBERED);
         self.weight
     }
 }
 
 impl Default for Tally {
     fn default() -> Tally {
-        Tally { weight: Weight::default(), text: 0, waiting: [b' '; BLOCK + 2], filled: 0 }
+        Tally { weight: Weight::default(), text: 0, waiting: [b' '; BLOCK + 2], filled: 0, numbered: 0 }
     }
 }
 
