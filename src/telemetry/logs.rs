@@ -4,19 +4,16 @@
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::bodies::{self, What};
+use super::lines::{Lines, Writing};
 use super::panics;
 use super::rotate::{self, Rotating};
 use crate::config::{LogFormat, Logging};
-
-/// Lines that may wait for a writing thread; about 4 MB.
-const WAITING: usize = 16_384;
 
 /// Libraries whose spans and events would cost time on a request's path.
 const LIBRARIES: [&str; 8] = ["ractor", "hyper", "hyper_util", "reqwest", "rustls", "rmcp", "h2", "tower"];
@@ -28,13 +25,13 @@ const HUSHED: [&str; 2] = ["rmcp", "notify"];
 
 /// Keeps the writing threads; dropping it writes what is left.
 pub struct Logs {
-    _guards: Vec<WorkerGuard>,
+    _threads: Vec<Writing>,
 }
 
 /// What can be changed while the process logs.
 struct Running {
     filter: reload::Handle<EnvFilter, Registry>,
-    dropped: Vec<ErrorCounter>,
+    lines: Vec<Lines>,
     config: Mutex<Logging>,
 }
 
@@ -42,21 +39,22 @@ static RUNNING: OnceLock<Running> = OnceLock::new();
 
 /// Starts logging, and logs panics from then on. Does nothing if this process logs already (a test).
 pub fn init(config: &Logging) -> Logs {
-    let mut guards = Vec::new();
-    let mut dropped = Vec::new();
-    let mut thread = |writer: Box<dyn io::Write + Send>| -> NonBlocking {
-        let (writer, guard) =
-            NonBlockingBuilder::default().buffered_lines_limit(WAITING).thread_name("log").finish(writer);
-        dropped.push(writer.error_counter());
-        guards.push(guard);
-        writer
+    let (mut lines, mut threads) = (Vec::new(), Vec::new());
+    let mut thread = |started: io::Result<(Lines, Writing)>| match started {
+        Ok((to, thread)) => {
+            lines.push(to.clone());
+            threads.push(thread);
+            Some(to)
+        }
+        Err(error) => {
+            eprintln!("cproxy: no thread for the log: {error}");
+            None
+        }
     };
-    // The thread flushes whenever no line waits: many at once are one write.
-    let stderr = io::BufWriter::new(io::stderr());
-    let terminal = layer(config.format, thread(Box::new(stderr)), is_terminal());
+    let terminal = thread(Lines::start(io::stderr())).map(|to| layer(config.format, to, is_terminal()));
     let file = config.file.as_ref().and_then(|path| {
         match Rotating::open(path, config.max_size.0, config.max_files) {
-            Ok(file) => Some(layer(config.format, thread(Box::new(file)), false)),
+            Ok(file) => thread(Lines::start(file)).map(|to| layer(config.format, to, false)),
             Err(error) => {
                 eprintln!("cproxy: logging.file = {}: {error}; logging to stderr only", path.display());
                 None
@@ -70,13 +68,13 @@ pub fn init(config: &Logging) -> Logs {
     let (filter, handle) = reload::Layer::new(filter);
     let hushed = filter_fn(may_be_written);
     if tracing_subscriber::registry().with(filter).with(hushed).with(terminal).with(file).try_init().is_ok() {
-        let running = Running { filter: handle, dropped, config: Mutex::new(config.clone()) };
+        let running = Running { filter: handle, lines, config: Mutex::new(config.clone()) };
         let _ = RUNNING.set(running); // once in a process, as the line above
         panics::install();
         bodies::set(What::Request, config.request_bodies);
         bodies::set(What::Answer, config.responses);
     }
-    Logs { _guards: guards }
+    Logs { _threads: threads }
 }
 
 /// Another level, or filter such as `info,cproxy::exchange=debug`, from now on. On error the present one stays.
@@ -120,8 +118,7 @@ pub fn warnings() -> Vec<String> {
     if failed > 0 {
         warnings.push(format!("{failed} lines could not be written to the log file (is the disk full?)"));
     }
-    let dropped: usize =
-        RUNNING.get().map_or(0, |running| running.dropped.iter().map(ErrorCounter::dropped_lines).sum());
+    let dropped: usize = RUNNING.get().map_or(0, |running| running.lines.iter().map(Lines::dropped).sum());
     if dropped > 0 {
         warnings.push(format!("{dropped} lines of the log were dropped, since writing them was too slow"));
     }
@@ -134,7 +131,7 @@ fn may_be_written(line: &tracing::Metadata<'_>) -> bool {
 }
 
 /// How lines look.
-fn layer<S>(format: LogFormat, writer: NonBlocking, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
+fn layer<S>(format: LogFormat, writer: Lines, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Writes that failed since the start, of all files: a full disk stops logs, not requests.
+/// Lines that could not be written since the start, of all files: a full disk stops logs, not requests.
 pub static FAILED: AtomicU64 = AtomicU64::new(0);
 
 /// A file that makes way for the next when it is full.
@@ -60,31 +60,47 @@ impl Rotating {
         Ok(())
     }
 
-    fn put(&mut self, line: &[u8]) -> io::Result<()> {
-        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.file.is_some() && self.size > 0 && self.size.saturating_add(length) > self.max_size {
-            // If files can't be moved, a log that grows is better than none; the next line tries again.
-            let _ = self.rotate();
-        }
-        if self.file.is_none() {
-            self.begin()?;
-        }
-        if let Some(file) = &mut self.file {
-            file.write_all(line)?;
-            self.size = self.size.saturating_add(length);
+    /// Writes whole lines, each into a file that has room for it, and takes what is written off `lines`.
+    fn put(&mut self, lines: &mut &[u8]) -> io::Result<()> {
+        while !lines.is_empty() {
+            if self.file.is_none() {
+                self.begin()?;
+            }
+            let room = usize::try_from(self.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+            let line_end = |byte: &u8| *byte == b'\n';
+            let fitting = match lines.get(..room) {
+                Some(fitting) => fitting.iter().rposition(line_end).map_or(0, |end| end + 1),
+                None => lines.len(),
+            };
+            if fitting == 0 && self.size > 0 {
+                // If files can't be moved, a log that grows is better than none; the next line tries again.
+                let _ = self.rotate();
+            }
+            let first = lines.iter().position(line_end).map_or(lines.len(), |end| end + 1);
+            if self.file.is_none() {
+                self.begin()?;
+            }
+            let (now, later) = lines.split_at(fitting.max(first));
+            if let Some(file) = &mut self.file {
+                file.write_all(now)?;
+                self.size = self.size.saturating_add(u64::try_from(now.len()).unwrap_or(u64::MAX));
+            }
+            *lines = later;
         }
         Ok(())
     }
 }
 
 impl Write for Rotating {
-    /// Takes the line whole. What can't be written is dropped and counted, since nobody could do better.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.put(line).is_err() {
-            FAILED.fetch_add(1, Ordering::Relaxed);
+    /// Takes lines whole. What can't be written is dropped and counted, since nobody could do better.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let mut left = lines;
+        if self.put(&mut left).is_err() {
+            let lost = left.iter().filter(|byte| **byte == b'\n').count();
+            FAILED.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.file = None; // opened anew for the next line
         }
-        Ok(line.len())
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -106,22 +122,24 @@ mod tests {
 
     #[test]
     fn files_are_bounded_in_size_and_number_and_the_newest_lines_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/cproxy.log");
-        let mut log = Rotating::open(&path, 100, 3).unwrap();
-        for n in 0..100 {
-            log.write_all(format!("line {n:03} ..................\n").as_bytes()).unwrap();
+        for at_once in [1, 7, 100] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("deep/cproxy.log");
+            let mut log = Rotating::open(&path, 100, 3).unwrap();
+            let all: Vec<String> = (0..100).map(|n| format!("line {n:03} ..................\n")).collect();
+            for some in all.chunks(at_once) {
+                log.write_all(some.concat().as_bytes()).unwrap();
+            }
+            let mut lines = String::new();
+            for file in [numbered(&path, 2), numbered(&path, 1), path.clone()] {
+                let text = std::fs::read_to_string(file).unwrap();
+                assert!(text.len() <= 100 && text.ends_with('\n'));
+                lines.push_str(&text);
+            }
+            assert!(all.concat().ends_with(&lines) && lines.len() > 180, "{lines}");
+            assert!(!numbered(&path, 3).exists());
+            assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 3);
         }
-        let mut lines = String::new();
-        for file in [numbered(&path, 2), numbered(&path, 1), path.clone()] {
-            let text = std::fs::read_to_string(file).unwrap();
-            assert!(text.len() <= 100 && text.ends_with('\n'));
-            lines.push_str(&text);
-        }
-        let expected: String = (91..100).map(|n| format!("line {n:03} ..................\n")).collect();
-        assert!(expected.ends_with(&lines) && lines.len() > 180, "{lines}");
-        assert!(!numbered(&path, 3).exists());
-        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 3);
     }
 
     #[test]
@@ -142,13 +160,13 @@ mod tests {
         let folder = dir.path().join("f");
         let path = folder.join("l");
         let mut log = Rotating::open(&path, 10, 2).unwrap();
-        log.write_all(b"12345678").unwrap();
+        log.write_all(b"1234567\n").unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let before = FAILED.load(Ordering::Relaxed);
-        log.write_all(b"12345678").unwrap();
+        log.write_all(b"1234567\n").unwrap();
         assert!(FAILED.load(Ordering::Relaxed) > before);
         std::fs::create_dir(&folder).unwrap();
-        log.write_all(b"12345678").unwrap();
+        log.write_all(b"1234567\n").unwrap();
         assert!(path.exists());
     }
 
@@ -160,7 +178,7 @@ mod tests {
         let path = dir.path().join("l");
         let mut log = Rotating::open(&path, 10, 3).unwrap();
         for _ in 0..4 {
-            log.write_all(b"12345678").unwrap();
+            log.write_all(b"1234567\n").unwrap();
         }
         for file in [path.clone(), numbered(&path, 1), numbered(&path, 2)] {
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
