@@ -14,7 +14,7 @@ use super::record::{Ended, Priced};
 use super::report::{REQUESTS, SUMS};
 
 /// The schema's versions: the n-th step leads from version n to n + 1. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE requests (
         key             INTEGER PRIMARY KEY,
@@ -73,6 +73,30 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (day, kind, key)
     ) STRICT, WITHOUT ROWID;
 ",
+    // Ids are random: an index of them had to be changed in another place for each request.
+    "
+    CREATE TABLE requests_anew (
+        key             INTEGER PRIMARY KEY,
+        id              TEXT    NOT NULL,
+        at              INTEGER NOT NULL,   -- when it began, in milliseconds since 1970
+        front           TEXT    NOT NULL,
+        session         TEXT,
+        agent           TEXT,
+        model           TEXT    NOT NULL,   -- as the caller named it
+        outcome         TEXT    NOT NULL,
+        fault           TEXT,
+        cached          INTEGER NOT NULL,
+        attempts        INTEGER NOT NULL,
+        queue_ms        REAL    NOT NULL,
+        first_byte_ms   REAL,
+        first_output_ms REAL,
+        total_ms        REAL    NOT NULL
+    ) STRICT;
+    INSERT INTO requests_anew SELECT * FROM requests;
+    DROP TABLE requests;
+    ALTER TABLE requests_anew RENAME TO requests;
+    CREATE INDEX requests_at ON requests (at);
+",
 ];
 
 /// The open database.
@@ -129,6 +153,9 @@ impl Store {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             connection.pragma_update(None, "cache_size", -512)?; // KiB
+            // Nobody else writes. To look for the request of each attempt that was just written finds nothing wrong, and
+            // a table could not be made anew.
+            connection.pragma_update(None, "foreign_keys", false)?;
             connection.pragma_update(None, "journal_size_limit", 4 << 20)?;
             Ok(connection)
         };
@@ -192,7 +219,8 @@ impl Store {
         transaction.commit().map_err(wrap)
     }
 
-    /// Writes these records, all or none. One that is there already is left as it is.
+    /// Writes these records, all or none. Those at the beginning that are there already, by a batch whose end nobody
+    /// saw, are left as they are.
     pub fn write(&mut self, records: &[Arc<Priced>]) -> Result<(), StoreError> {
         let result = write(&mut self.connection, records);
         result.map_err(|error| StoreError::of(&self.path, &error))
@@ -238,7 +266,7 @@ fn write(connection: &mut Connection, records: &[Arc<Priced>]) -> rusqlite::Resu
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     {
         let mut request = transaction.prepare_cached(
-            "INSERT OR IGNORE INTO requests (id, at, front, session, agent, model, outcome, fault, cached, attempts,
+            "INSERT INTO requests (id, at, front, session, agent, model, outcome, fault, cached, attempts,
                 queue_ms, first_byte_ms, first_output_ms, total_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?;
@@ -247,9 +275,18 @@ fn write(connection: &mut Connection, records: &[Arc<Priced>]) -> rusqlite::Resu
                 output, thinking, estimated, cost_micros, prices, took_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
+        let mut there = transaction.prepare_cached("SELECT 1 FROM requests WHERE at = ?1 AND id = ?2")?;
+        let mut written = 0;
         for priced in records {
             let record = &priced.record;
-            let written = request.execute(params![
+            if !there.exists(params![millis_since_1970(record.began), &*record.id])? {
+                break;
+            }
+            written += 1;
+        }
+        for priced in records.iter().skip(written) {
+            let record = &priced.record;
+            request.execute(params![
                 &*record.id,
                 millis_since_1970(record.began),
                 record.front,
@@ -265,9 +302,6 @@ fn write(connection: &mut Connection, records: &[Arc<Priced>]) -> rusqlite::Resu
                 record.first_output.map(ms),
                 ms(record.total),
             ])?;
-            if written == 0 {
-                continue; // written before, by a batch whose end we did not see
-            }
             let key = transaction.last_insert_rowid();
             for (n, (made, cost)) in record.attempts.iter().zip(&priced.costs).enumerate() {
                 let usage = made.usage.as_ref();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::report::{self, By, Query};
-use super::store::{Store, StoreError, set_aside};
+use super::store::{MIGRATIONS, Store, StoreError, set_aside};
 use super::*;
 use crate::config::ProviderKind;
 use crate::dialect::{FaultKind, Phase, Usage};
@@ -262,9 +262,22 @@ fn old_requests_become_the_sums_of_their_days_and_no_figure_changes() {
 #[test]
 fn a_database_of_an_earlier_version_is_brought_to_the_present() {
     let dir = dir();
-    let path = dir.path().join("l");
-    write(&path, vec![record("1", noon(0), vec![attempt("a", "known", Ended::Ok, usage(1, 1))])]);
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("DROP TABLE sums; PRAGMA user_version = 1").unwrap();
-    assert_eq!(report::read(&path, Query::default()).unwrap().total.requests, 1);
+    for version in 1..MIGRATIONS.len() {
+        let path = dir.path().join(version.to_string());
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(&MIGRATIONS[..version].concat()).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO requests VALUES (7, 'old', 1, 'messages', NULL, NULL, 'm', 'ok', NULL, 0, 1, 0, 1, 1, 2);
+                 INSERT INTO attempts VALUES (7, 1, 'a', 'm', 'ok', 1, 3, 0, 0, 4, NULL, 0, 5, 'v', 2)",
+            )
+            .unwrap();
+        drop(connection);
+        let total = report::read(&path, Query::default()).unwrap().total;
+        assert_eq!((total.requests, total.attempts, total.input), (1, 1, 3), "version {version}");
+        write(&path, vec![record("new", noon(0), vec![attempt("a", "known", Ended::Ok, usage(5, 5))])]);
+        let total = report::read(&path, Query::default()).unwrap().total;
+        assert_eq!((total.requests, total.attempts, total.input), (2, 2, 8), "version {version}");
+    }
 }
