@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body as RequestBody;
 use bytes::Bytes;
 use cproxy::actors::providers::Connect;
@@ -11,6 +10,7 @@ use cproxy::cli::Running;
 use cproxy::config::secret::Key;
 use cproxy::config::{Environment, Keys, Loaded, Overrides, Source, load};
 use cproxy::dialect::{Fault, head};
+use cproxy::front::http::Routes;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use http::{Request, Response, header};
@@ -32,7 +32,7 @@ pub enum Lane {
 /// The daemon, and a caller's requests.
 pub struct Daemon {
     _running: Running,
-    routes: Router,
+    routes: Routes,
 }
 
 /// Answers every request with the same stream.

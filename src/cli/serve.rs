@@ -110,7 +110,7 @@ pub struct Running {
     daemon: Arc<Daemon>,
     sessions: Arc<mcp::Sessions>,
     tree: Tree,
-    routes: axum::Router,
+    routes: http::Routes,
     simulator: Option<std::net::SocketAddr>,
 }
 
@@ -190,7 +190,7 @@ impl Running {
     }
 
     /// The routes of the HTTP front, for callers in this process.
-    pub fn routes(&self) -> &axum::Router {
+    pub fn routes(&self) -> &http::Routes {
         &self.routes
     }
 

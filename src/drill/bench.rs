@@ -23,6 +23,7 @@ use crate::cli::Running;
 use crate::config::secret::Key;
 use crate::config::{Keys, Loaded, ProviderId, ProviderKind};
 use crate::faults::invariants::{self, End};
+use crate::front::http::Routes;
 use crate::front::mcp;
 use crate::runtime::{Place, State, clock};
 use crate::simulator::{self, Handle, Script, Simulator};
@@ -60,7 +61,7 @@ pub struct Bench {
 
 /// How the bench's own caller reaches the daemon.
 enum Caller {
-    Memory(axum::Router),
+    Memory(Routes),
     Sockets(reqwest::Client, String),
 }
 

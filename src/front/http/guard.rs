@@ -6,11 +6,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use subtle::ConstantTimeEq;
 
 use super::respond;
@@ -28,6 +26,21 @@ impl Guard {
     /// Checks Host and Origin, and the token if there is one.
     pub fn new(token: Option<Key>) -> Guard {
         Guard { token: token.map(Arc::new) }
+    }
+
+    /// The answer to a request that is refused; `None` if it may pass.
+    pub fn answer<B>(&self, request: &Request<B>) -> Option<Response> {
+        let headers = request.headers();
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let (status, message) = self.refuses(headers, authority)?;
+        let mut response = respond::refused(status, message);
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        if status == StatusCode::UNAUTHORIZED && accept.is_some_and(|accept| accept.contains("text/html")) {
+            // A browser then asks its user for the token, as password.
+            let ask = http::HeaderValue::from_static("Basic realm=\"cproxy: the token as password\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+        }
+        Some(response)
     }
 
     /// Why a request with these headers is refused; `None` if it may pass.
@@ -61,24 +74,6 @@ impl Guard {
             return Some((StatusCode::UNAUTHORIZED, message));
         }
         None
-    }
-}
-
-/// The layer: answers what is refused, passes on the rest.
-pub async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.refuses(request.headers(), request.uri().authority().map(|authority| authority.as_str())) {
-        Some((status, message)) => {
-            let mut response = respond::refused(status, message);
-            let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-            if status == StatusCode::UNAUTHORIZED && accept.is_some_and(|accept| accept.contains("text/html"))
-            {
-                // A browser then asks its user for the token, as password.
-                let ask = http::HeaderValue::from_static("Basic realm=\"cproxy: the token as password\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
-            }
-            response
-        }
-        None => next.run(request).await,
     }
 }
 

@@ -15,15 +15,23 @@ mod openai;
 mod page;
 mod respond;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
 use axum::routing::{MethodRouter, any, get, post};
+use bytes::Bytes;
+use futures_util::future::{self, Either, FutureExt, Map, Ready};
+use http::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 pub use guard::Guard;
 
@@ -77,8 +85,16 @@ pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|(path, _)| *path).chain([MCP])
 }
 
-/// All routes of the daemon, each behind the guard. `mcp` is the service of the MCP front, for `/mcp`.
-pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
+/// All routes of the daemon, behind the guard. A service of its own: as layers of the router both sides of each route
+/// would be cloned and boxed for each request.
+#[derive(Clone)]
+pub struct Routes {
+    guard: Guard,
+    routes: Router,
+}
+
+/// All routes of the daemon. `mcp` is the service of the MCP front, for `/mcp`.
+pub fn router(daemon: Shared, mcp: Option<Router>) -> Routes {
     let guard = Guard::new(daemon.token());
     let mut routes = Router::new();
     for (path, answer) in ROUTES {
@@ -88,13 +104,35 @@ pub fn router(daemon: Shared, mcp: Option<Router>) -> Router {
     if let Some(mcp) = mcp {
         routes = routes.merge(mcp);
     }
-    routes
-        .layer(axum::middleware::from_fn_with_state(guard, guard::check))
-        .layer(axum::middleware::map_response(respond::signed))
+    Routes { guard, routes }
+}
+
+type Answered = Result<Response, Infallible>;
+
+impl<B> tower::Service<Request<B>> for Routes
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Map<Either<Ready<Answered>, RouteFuture<Infallible>>, fn(Answered) -> Answered>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let answer = match self.guard.answer(&request) {
+            Some(refused) => Either::Left(future::ready(Ok(refused))),
+            None => Either::Right(self.routes.call(request)),
+        };
+        answer.map(|answer| answer.map(respond::signed))
+    }
 }
 
 /// Serves one connection until it ends, or until `stop` asks it to finish what it has.
-pub async fn serve_connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+pub async fn serve_connection(stream: TcpStream, routes: Routes, stop: CancellationToken) {
     // Without this, a small write waits for the acknowledgement of the one before: 40 ms to the first token.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(routes);

@@ -23,7 +23,7 @@ pub fn answer(answer: Answer) -> Response {
 
 /// Every answer says whose it is, so that `cproxy run` and `cproxy mcp` know a running daemon; also one that asks for
 /// its token.
-pub async fn signed(mut response: Response) -> Response {
+pub fn signed(mut response: Response) -> Response {
     response.headers_mut().insert("x-cproxy-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
     response
 }
