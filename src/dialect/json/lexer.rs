@@ -368,3 +368,56 @@ impl fmt::Display for Malformed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Pieces of a string, whole and broken, so long that they stand across the ends of blocks.
+    fn strings() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("\\\\".to_owned()),
+            Just("\\\"".to_owned()),
+            Just("\\n".to_owned()),
+            Just("\\u00e9".to_owned()),
+            Just("é".to_owned()),
+            (0..70usize).prop_map(|n| "x".repeat(n)),
+            (0..70usize).prop_map(|n| "\\\\".repeat(n)),
+        ];
+        let broken = prop_oneof![
+            Just("\\".to_owned()),
+            Just("\"".to_owned()),
+            Just("\\u00".to_owned()),
+            Just("\n".to_owned()),
+        ];
+        let pieces = proptest::collection::vec(prop_oneof![9 => piece, 1 => broken], 0..12);
+        pieces.prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_ends_where_serde_json_says_wherever_it_stands_in_its_blocks(
+            before in 0..70usize, string in strings(), after in 0..70usize,
+        ) {
+            let text = format!("[{}\"{string}\",\"{}\"]", " ".repeat(before), "y".repeat(after));
+            prop_assert_eq!(is_json(&text), serde_json::from_str::<IgnoredAny>(&text).is_ok(), "{}", text);
+
+            let mut lexer = Lexer::new(text.as_bytes());
+            prop_assert!(lexer.eat(b'['));
+            let rest = text.get(before + 1..).unwrap();
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&serde_json::value::RawValue>();
+            match (lexer.string(), values.next().unwrap()) {
+                (Ok(found), Ok(value)) => {
+                    let inside = value.get().get(1..value.get().len() - 1).unwrap();
+                    prop_assert_eq!(text.get(found.inside.clone()).unwrap(), inside);
+                    prop_assert_eq!(found.escaped, inside.contains('\\'));
+                }
+                (found, value) => prop_assert!(found.is_err() && value.is_err(), "{found:?} {value:?}"),
+            }
+        }
+    }
+}
