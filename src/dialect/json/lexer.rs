@@ -84,6 +84,7 @@ impl<'a> Lexer<'a> {
     /// whole block is looked at in one go and its findings are kept: that costs a third of a search for each.
     ///
     /// Backslashes that stand before the string are taken for its own; but there the text is not JSON anyway.
+    #[inline(never)] // so that its registers need not be saved for each string
     fn enter(&mut self, block: usize) {
         let start = block * block::SIZE;
         let Marks { specials, backslashes } = Marks::of(self.bytes.get(start..).unwrap_or_default());
@@ -177,8 +178,9 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Takes a string whose quote is the next byte.
-    #[inline]
+    /// Takes a string whose quote is the next byte. Always inlined: most strings are short keys, and what a call hands
+    /// over would cost as much as finding their end.
+    #[inline(always)]
     fn quoted(&mut self) -> Result<Text> {
         self.at += 1;
         let start = self.at;
@@ -260,7 +262,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes a value that holds no other, and is the next that stands there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn scalar(&mut self, kind: Kind) -> Result<()> {
         match kind {
             Kind::String => {
@@ -322,7 +324,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes a key and its colon.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<Text> {
         let key = match self.peek() {
             Some(b'"') => self.quoted()?,

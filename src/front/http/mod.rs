@@ -31,7 +31,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 
 pub use guard::Guard;
 
