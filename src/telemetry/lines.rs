@@ -178,7 +178,7 @@ mod tests {
         for turn in 1..=3 {
             lines.write_all(b"line\n").unwrap();
             while writes.0.lock().unwrap().concat() != b"line\n".repeat(turn) {
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::yield_now();
             }
         }
     }
