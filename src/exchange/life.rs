@@ -25,7 +25,7 @@ use crate::config::AfterOutput;
 use crate::dialect::{Fault, FaultKind, Phase};
 use crate::routing::admission::Ask;
 use crate::routing::{Candidate, Home, Inputs, Plan, plan};
-use crate::runtime::{self, AskError, Place, State, clock};
+use crate::runtime::{self, AskError, Patience, Place, State, clock};
 use crate::telemetry::bodies::{self, What};
 
 /// Silence before the first output after which a streaming caller gets its headers and a sign of life.
@@ -244,6 +244,7 @@ impl Exchange {
             deadline: until,
         };
         let back_by = until.min(clock::now() + RESTART_LIMIT);
+        let mut patience = Patience::default();
         loop {
             let ask = ask.clone();
             match runtime::ask(&entry.slot, until + ASK_LIMIT, |reply| ProviderMessage::Admit(ask, reply))
@@ -257,7 +258,7 @@ impl Exchange {
                     if !matches!(state, State::Running | State::Restarting) || clock::now() >= back_by {
                         return Err(Refusal::Gone);
                     }
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    patience.wait(&entry.slot).await;
                 }
             }
         }

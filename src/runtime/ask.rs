@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ractor::Message;
 use tokio::sync::oneshot;
 
-use super::{Slot, clock};
+use super::{Place, Slot, clock};
 
 /// Where an answer goes. Dropping it tells the asker that there is none.
 pub type Reply<R> = oneshot::Sender<R>;
@@ -59,12 +59,33 @@ pub async fn ask_again<M: Message, R>(
     deadline: Instant,
     message: impl Fn(Reply<R>) -> M,
 ) -> Result<R, AskError> {
+    let mut patience = Patience::default();
     loop {
         match ask(slot, deadline, &message).await {
-            Err(AskError::Down | AskError::Died) if clock::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            Err(AskError::Down | AskError::Died) if clock::now() < deadline => patience.wait(slot).await,
             answer => return answer,
         }
+    }
+}
+
+/// How one who got no answer waits before asking again: until the next incarnation lives. Also without one it asks
+/// again, after a while that grows, since a reply may be dropped by an actor that lives on.
+#[derive(Debug, Default)]
+pub struct Patience {
+    waits: u32,
+}
+
+// === impl Patience ===
+
+impl Patience {
+    /// The first wait without news, and the longest.
+    const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
+
+    /// Waits before the next ask.
+    pub async fn wait<M: Message>(&mut self, slot: &Slot<M>) {
+        let (first, longest) = Patience::WAITS;
+        let most = first.saturating_mul(1 << self.waits.min(8)).min(longest);
+        self.waits += 1;
+        slot.vitals().change(most).await;
     }
 }

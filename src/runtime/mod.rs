@@ -15,7 +15,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{AskError, Reply, ask, ask_again};
+pub use ask::{AskError, Patience, Reply, ask, ask_again};
 pub use backoff::Backoff;
 pub use random::{Random, splitmix64};
 pub use slot::{Address, MAILBOX, Place, Slot, State, Vitals, shed};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::{ActorRef, Message};
+use tokio::sync::Notify;
 
 /// Most messages that may wait in a mailbox. An actor that is so far behind is ill; what more comes is turned away
 /// before memory grows.
@@ -34,6 +35,7 @@ pub struct Vitals {
     away: AtomicU64,
     last_failure: ArcSwap<Option<Arc<str>>>,
     queued: ArcSwap<AtomicI64>,
+    changed: Notify,
 }
 
 /// Whether an actor lives.
@@ -176,6 +178,7 @@ impl Vitals {
             away: AtomicU64::new(0),
             last_failure: ArcSwap::from_pointee(None),
             queued: ArcSwap::from_pointee(AtomicI64::new(0)),
+            changed: Notify::new(),
         }
     }
 
@@ -219,8 +222,16 @@ impl Vitals {
         u64::try_from(self.queued.load().load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// Waits until another incarnation lives, or none will for long; at most for so long.
+    pub async fn change(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.changed.notified()).await; // who waited looks for itself
+    }
+
     pub(crate) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
+        if state != State::Restarting {
+            self.changed.notify_waiters();
+        }
     }
 
     pub(crate) fn stays_away(&self, wait: Duration) {
