@@ -39,7 +39,7 @@ impl Draft {
     }
 
     pub fn json(status: u16, body: &Value) -> Draft {
-        Draft::halves(status, body.to_string())
+        Draft::halves(status, serde_json::to_string(body).unwrap_or_default())
     }
 
     /// A whole body is two events, its halves: faults can stand between them.

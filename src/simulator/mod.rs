@@ -31,4 +31,5 @@ mod write;
 
 pub use journal::{Ended, Open, Recorded};
 pub use script::{Answer, Rule, Script, ScriptError, When};
-pub use server::{Handle, Running, Simulator, Stream};
+pub use server::{Handle, Running, Simulator};
+pub use steps::Broken;

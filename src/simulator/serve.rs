@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use wildmatch::WildMatch;
@@ -92,11 +91,14 @@ impl Shared {
 
     /// Answers a request; an error closes the connection without an answer. `reset` marks the connection to
     /// be reset when it closes.
-    pub async fn serve(
+    pub async fn serve<B>(
         self: Arc<Shared>,
-        request: Request<Incoming>,
+        request: Request<B>,
         reset: Arc<AtomicBool>,
-    ) -> Result<Response<Body>, Broken> {
+    ) -> Result<Response<Body>, Broken>
+    where
+        B: http_body::Body<Error: std::error::Error + Send + Sync + 'static>,
+    {
         let (parts, body) = request.into_parts();
         let (body, too_large) = match Limited::new(body, MAX_BODY).collect().await {
             Ok(collected) => (collected.to_bytes(), false),

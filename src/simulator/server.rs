@@ -9,15 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::journal::{Open, Recorded};
 use super::script::Script;
 use super::serve::{Loaded, Shared};
+use super::steps::Broken;
 
 /// The embedded upstream, bound and not yet running.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Simulator {
         Ok(Simulator { listener, handle })
     }
 
-    /// A simulator that listens nowhere: it serves the connections that are handed to its handle.
+    /// A simulator that listens nowhere: it answers the requests that are handed to its handle.
     pub fn in_memory(script: Script) -> Handle {
         Handle { addr: SocketAddr::from(([127, 0, 0, 1], 0)), shared: Shared::new(script) }
     }
@@ -113,9 +116,17 @@ impl Handle {
         format!("http://{}", self.addr)
     }
 
-    /// Serves one connection until it ends.
-    pub async fn serve(&self, stream: impl Stream) {
-        connection(self.shared.clone(), stream).await;
+    /// Answers a request that comes without a connection. What would break one is an error, here or in the body. When
+    /// this is dropped, or the body before its end, the client has left.
+    ///
+    /// # Errors
+    /// When the script closes the connection in place of an answer.
+    pub async fn answer(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Broken> + Send + use<>>, Broken> {
+        let request = request.map(http_body_util::Full::new);
+        self.shared.clone().serve(request, Arc::default()).await
     }
 
     /// Sets another script from the next request on; its counts of matches start anew.
@@ -178,8 +189,9 @@ impl Drop for Running {
     }
 }
 
-async fn connection<S: Stream>(shared: Arc<Shared>, stream: S) {
-    stream.prepare();
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    // Without this a small event waits for the acknowledgement of the one before it.
+    let _ = stream.set_nodelay(true);
     let _counted = shared.journal.connected();
     let reset = Arc::new(AtomicBool::new(false));
     let wire = Wire { stream, reset: reset.clone() };
@@ -190,45 +202,24 @@ async fn connection<S: Stream>(shared: Arc<Shared>, stream: S) {
     let _ = served.await;
 }
 
-/// What connections are made of: sockets, and pipes in memory.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Makes it ready to be served.
-    fn prepare(&self) {}
-    /// When it is dropped from here on, the other side sees a reset, as far as there is such a thing.
-    fn reset(&self) {}
-}
-
-impl Stream for TcpStream {
-    fn prepare(&self) {
-        // Without this a small event waits for the acknowledgement of the one before it.
-        let _ = self.set_nodelay(true);
-    }
-
-    fn reset(&self) {
-        let _ = self.set_zero_linger();
-    }
-}
-
-impl Stream for DuplexStream {}
-
 /// A connection that can be closed with a reset.
 #[derive(Debug)]
-struct Wire<S: Stream> {
-    stream: S,
+struct Wire {
+    stream: TcpStream,
     reset: Arc<AtomicBool>,
 }
 
 // === impl Wire ===
 
-impl<S: Stream> Drop for Wire<S> {
+impl Drop for Wire {
     fn drop(&mut self) {
         if self.reset.load(Ordering::Acquire) {
-            self.stream.reset();
+            let _ = self.stream.set_zero_linger();
         }
     }
 }
 
-impl<S: Stream> AsyncRead for Wire<S> {
+impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -238,7 +229,7 @@ impl<S: Stream> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: Stream> AsyncWrite for Wire<S> {
+impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

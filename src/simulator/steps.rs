@@ -33,7 +33,7 @@ pub(super) enum Step {
 /// Why a body ends without its end.
 #[derive(Debug, thiserror::Error)]
 #[error("the script closes the connection here")]
-pub(super) struct Broken;
+pub struct Broken;
 
 /// What an answer's events become on the wire.
 pub(super) fn compile(

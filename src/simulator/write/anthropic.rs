@@ -1,5 +1,6 @@
 //! Anthropic Messages. Source: Anthropic API reference, "Messages" and "Streaming messages".
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Event, Kind, named, parsed, pieces};
@@ -77,9 +78,18 @@ fn open_block(events: &mut Vec<Event>, index: usize, said: &Said) {
     events.push(named("content_block_start", kind, &data));
 }
 
+/// A piece of a block, its members in the order of their names, as everywhere.
+#[derive(Serialize)]
+struct BlockDelta {
+    delta: Value,
+    index: usize,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
 fn deltas(events: &mut Vec<Event>, index: usize, said: &Said, tokens: usize) {
     let mut push = |delta: Value| {
-        let data = json!({"type": "content_block_delta", "index": index, "delta": delta});
+        let data = BlockDelta { delta, index, kind: "content_block_delta" };
         events.push(named("content_block_delta", Kind::Output, &data));
     };
     match said {

@@ -1,7 +1,8 @@
 //! Chat Completions, in OpenAI's way or in OpenRouter's. Sources: OpenAI API reference, "Chat" and "Chat
 //! streaming"; OpenRouter docs, "Reasoning tokens" and "Streaming".
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{Event, Kind, pieces, unnamed};
 use crate::dialect::{Dialect, Usage};
@@ -10,6 +11,9 @@ use crate::simulator::reply::{Reply, Said};
 
 /// `created` of every answer: a fixed moment, since answers follow from requests alone.
 const CREATED: u64 = 1_767_225_600;
+
+/// Who OpenRouter says has answered.
+const PROVIDER: &str = "Simulator";
 
 pub(super) fn whole(ask: &Ask, reply: &Reply) -> Value {
     let mut content = None;
@@ -50,7 +54,17 @@ pub(super) fn whole(ask: &Ask, reply: &Reply) -> Value {
     if ask.openrouter {
         choice["native_finish_reason"] = json!(reply.stop);
     }
-    let mut body = frame(ask, reply, "chat.completion", json!([choice]));
+    let mut body = json!({
+        "id": reply.id,
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": reply.model,
+        "system_fingerprint": fingerprint(reply),
+        "choices": [choice],
+    });
+    if ask.openrouter {
+        body["provider"] = json!(PROVIDER);
+    }
     if let Some(usage) = reply.usage {
         body["usage"] = usage_json(ask, usage);
     }
@@ -74,11 +88,12 @@ pub(super) fn events(ask: &Ask, reply: &Reply, tokens: usize) -> Vec<Event> {
     events.push(chunk(ask, reply, Kind::End, json!({}), Some(finish(reply))));
     if let Some(usage) = reply.usage {
         if ask.openrouter {
-            events.push(chunk_with_usage(ask, reply, usage));
+            let choices = [choice(ask, reply, json!({}), Some(finish(reply)))];
+            let usage = Some(usage_json(ask, usage));
+            events.push(unnamed(Kind::End, &chunk_of(ask, reply, &choices, usage)));
         } else if ask.include_usage {
-            let mut body = frame(ask, reply, "chat.completion.chunk", json!([]));
-            body["usage"] = usage_json(ask, usage);
-            events.push(unnamed(Kind::End, &body));
+            let usage = Some(usage_json(ask, usage));
+            events.push(unnamed(Kind::End, &chunk_of(ask, reply, &[], usage)));
         }
     }
     events.push(Event { text: "data: [DONE]\n\n".to_owned(), kind: Kind::Terminator });
@@ -131,11 +146,38 @@ fn deltas(events: &mut Vec<Event>, ask: &Ask, reply: &Reply, said: &Said, calls:
     }
 }
 
-fn chunk(ask: &Ask, reply: &Reply, kind: Kind, delta: Value, finish: Option<&str>) -> Event {
-    unnamed(kind, &chunk_body(ask, reply, delta, finish))
+/// A piece of a stream, its members in the order of their names, as everywhere.
+#[derive(Serialize)]
+struct Chunk<'a> {
+    choices: &'a [Choice<'a>],
+    created: u64,
+    id: &'a str,
+    model: &'a str,
+    object: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<&'static str>,
+    system_fingerprint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
 }
 
-fn chunk_body(ask: &Ask, reply: &Reply, mut delta: Value, finish: Option<&str>) -> Value {
+#[derive(Serialize)]
+struct Choice<'a> {
+    delta: Value,
+    finish_reason: Option<&'a str>,
+    index: u8,
+    logprobs: (),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_finish_reason: Option<Option<&'a str>>,
+}
+
+fn chunk(ask: &Ask, reply: &Reply, kind: Kind, delta: Value, finish: Option<&str>) -> Event {
+    // Who asks for usage gets it last, and nothing in its place before.
+    let usage = (ask.include_usage && !ask.openrouter).then_some(Value::Null);
+    unnamed(kind, &chunk_of(ask, reply, &[choice(ask, reply, delta, finish)], usage))
+}
+
+fn choice<'a>(ask: &Ask, reply: &'a Reply, mut delta: Value, finish: Option<&'a str>) -> Choice<'a> {
     if ask.openrouter
         && let Some(delta) = delta.as_object_mut()
     {
@@ -143,36 +185,25 @@ fn chunk_body(ask: &Ask, reply: &Reply, mut delta: Value, finish: Option<&str>) 
         let content = if delta.contains_key("tool_calls") { Value::Null } else { json!("") };
         delta.entry("content").or_insert(content);
     }
-    let mut choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish});
-    if ask.openrouter {
-        choice["native_finish_reason"] = finish.map_or(Value::Null, |_| json!(reply.stop));
-    }
-    let mut body = frame(ask, reply, "chat.completion.chunk", json!([choice]));
-    if ask.include_usage && !ask.openrouter {
-        body["usage"] = Value::Null;
-    }
-    body
+    let native_finish_reason = ask.openrouter.then(|| finish.map(|_| reply.stop.as_str()));
+    Choice { delta, finish_reason: finish, index: 0, logprobs: (), native_finish_reason }
 }
 
-fn chunk_with_usage(ask: &Ask, reply: &Reply, usage: Usage) -> Event {
-    let mut body = chunk_body(ask, reply, Value::Object(Map::new()), Some(finish(reply)));
-    body["usage"] = usage_json(ask, usage);
-    unnamed(Kind::End, &body)
+fn chunk_of<'a>(ask: &Ask, reply: &'a Reply, choices: &'a [Choice<'a>], usage: Option<Value>) -> Chunk<'a> {
+    Chunk {
+        choices,
+        created: CREATED,
+        id: &reply.id,
+        model: &reply.model,
+        object: "chat.completion.chunk",
+        provider: ask.openrouter.then_some(PROVIDER),
+        system_fingerprint: fingerprint(reply),
+        usage,
+    }
 }
 
-fn frame(ask: &Ask, reply: &Reply, object: &str, choices: Value) -> Value {
-    let mut body = json!({
-        "id": reply.id,
-        "object": object,
-        "created": CREATED,
-        "model": reply.model,
-        "system_fingerprint": format!("fp_{:08x}", reply.fingerprint as u32),
-        "choices": choices,
-    });
-    if ask.openrouter {
-        body["provider"] = json!("Simulator");
-    }
-    body
+fn fingerprint(reply: &Reply) -> String {
+    format!("fp_{:08x}", reply.fingerprint as u32)
 }
 
 fn detail_text(text: &str) -> Value {

@@ -5,6 +5,7 @@ mod chat;
 mod gemini;
 mod responses;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::ask::Ask;
@@ -64,13 +65,18 @@ pub(super) fn alive(dialect: Dialect, openrouter: bool) -> Event {
 }
 
 /// An event with a name (Anthropic, Responses).
-fn named(name: &str, kind: Kind, data: &Value) -> Event {
-    Event { text: format!("event: {name}\ndata: {data}\n\n"), kind }
+fn named(name: &str, kind: Kind, data: &impl Serialize) -> Event {
+    Event { text: ["event: ", name, "\ndata: ", &json(data), "\n\n"].concat(), kind }
 }
 
 /// An event without a name (Chat Completions, Gemini).
-fn unnamed(kind: Kind, data: &Value) -> Event {
-    Event { text: format!("data: {data}\n\n"), kind }
+fn unnamed(kind: Kind, data: &impl Serialize) -> Event {
+    Event { text: ["data: ", &json(data), "\n\n"].concat(), kind }
+}
+
+/// As text. What is written here can be: its keys are strings.
+fn json(data: &impl Serialize) -> String {
+    serde_json::to_string(data).unwrap_or_default()
 }
 
 /// Cuts a text into pieces of so many tokens of four characters; an empty text is one empty piece.
