@@ -110,10 +110,8 @@ impl Worker for Provider {
                 self.schedule_check(me);
             }
         }
-        if cfg!(debug_assertions) {
-            let wrong = invariants::buckets(&self.seat.cell.setup().id, &self.seat.cell, clock::now());
-            debug_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
-        }
+        let cell = &self.seat.cell;
+        invariants::assert(|| invariants::buckets(&cell.setup().id, cell, clock::now()));
     }
 
     fn name(message: &ProviderMessage) -> &'static str {

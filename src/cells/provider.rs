@@ -13,6 +13,7 @@ use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Auth, Provider, ProviderId};
 use crate::dialect::table::Variant;
+use crate::faults::invariants;
 use crate::routing::admission::{
     self, Admission, Ask, Ended, Grant, KeyState, Ticket, Verdict, counted_tokens,
 };
@@ -157,6 +158,9 @@ impl ProviderCell {
         let mut admission = self.admission();
         let verdict = admission.admit(ask, now, draw);
         self.waiting.store(admission.waiting(), Ordering::Release);
+        if matches!(verdict, Verdict::Granted(_)) {
+            self.assert_places(&admission);
+        }
         drop(admission);
         match verdict {
             Verdict::Granted(grant) => Admitted::Now(self.lease(grant, now)),
@@ -171,12 +175,21 @@ impl ProviderCell {
         let woken = admission.wake(now, draw);
         let next = admission.wake_at(now);
         self.waiting.store(admission.waiting(), Ordering::Release);
+        if woken.iter().any(|one| one.verdict.is_ok()) {
+            self.assert_places(&admission);
+        }
         drop(admission);
         let lease_of = |verdict: Result<Grant, admission::Refusal>| match verdict {
             Ok(grant) => Ok(self.lease(grant, now)),
             Err(refusal) => Err(Refusal::Denied(refusal)),
         };
         (woken.into_iter().map(|one| (one.ticket, lease_of(one.verdict))).collect(), next)
+    }
+
+    /// Right behind a grant, under its lock: a reload may lower the limit below what is open.
+    fn assert_places(&self, admission: &Admission) {
+        let id = || self.setup.load().id.clone();
+        invariants::assert(|| invariants::places(&id(), admission.open(), admission.most()));
     }
 
     /// One who waited has left.
@@ -243,7 +256,9 @@ impl ProviderCell {
             let tokens = outcome.usage.map(|usage| counted_tokens(setup.config.kind, &usage));
             tracing::debug!(provider = %setup.id, ended = ?outcome.ended, tokens, "settled");
             let told = admission::Outcome { ended: outcome.ended, tokens, learned: outcome.learned };
-            if let Some(settled) = admission.settle(lease, told, now, draw) {
+            let settled = admission.settle(lease, told, now, draw);
+            invariants::assert(|| invariants::settled(&setup.id, lease, settled.is_some()));
+            if let Some(settled) = settled {
                 if let Some(until) = settled.opened {
                     let seconds = until.saturating_duration_since(now).as_secs();
                     tracing::warn!(provider = %setup.id, seconds, "breaker opened");

@@ -1,10 +1,12 @@
 //! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation,
 //! by `cproxy drill` and by the assertions of debug builds.
 //!
-//! A check gives back what is wrong, in words; nothing here panics.
+//! A check gives back what is wrong, in words; of all that stands here only [`assert`] panics.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::actors::Directory;
@@ -12,6 +14,18 @@ use crate::cells::ProviderCell;
 use crate::config::ProviderId;
 use crate::runtime::{State, clock};
 use crate::simulator::Recorded;
+
+/// In debug builds, ends whoever finds that a check fails: an actor, or a request. Nothing is checked in others.
+///
+/// # Panics
+/// With what is wrong.
+#[track_caller]
+pub fn assert(check: impl FnOnce() -> Option<String>) {
+    if cfg!(debug_assertions) {
+        let wrong = check();
+        debug_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
+    }
+}
 
 /// How an answer in the Messages dialect ended, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +56,24 @@ pub fn whole(status: u16, body: &[u8]) -> Result<End, String> {
     Ok(End::Error(error_type(&answer)?, String::new()))
 }
 
+/// What is looked at of an event; millions of them are read in a campaign.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    index: Option<u64>,
+    #[serde(borrow, default)]
+    delta: Delta<'a>,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    stop_reason: Option<Cow<'a, str>>,
+}
+
 /// Reads a streamed answer and checks promises 1 and 2: events in order, one end and nothing after it, and never a
 /// plain stop.
 ///
@@ -61,28 +93,30 @@ pub fn streamed(status: u16, body: &[u8]) -> Result<End, String> {
         if data.is_empty() {
             continue; // a comment
         }
-        let data: Value =
-            serde_json::from_str(&data).map_err(|error| format!("an event is no JSON: {error}"))?;
-        let kind = data["type"].as_str().ok_or("an event without a type")?;
+        let Event { kind, index, delta } =
+            serde_json::from_str(&data).map_err(|error| format!("an event is none: {error}: {data}"))?;
         if end.is_some() {
             return Err(format!("{kind} after the end: answered twice"));
         }
-        match kind {
+        match &*kind {
             "ping" => {}
             "message_start" if started => {
                 return Err("two message_start: replayed after the commit".to_owned());
             }
             "message_start" => started = true,
-            "error" => end = Some(End::Error(error_type(&data)?, said.clone())),
+            "error" => {
+                let error = serde_json::from_str(&data).unwrap_or_default();
+                end = Some(End::Error(error_type(&error)?, said.clone()));
+            }
             _ if !started => return Err(format!("{kind} before message_start")),
             "content_block_start" if open.is_some() => return Err("a block inside a block".to_owned()),
-            "content_block_start" => open = data["index"].as_u64(),
-            "content_block_delta" if open.is_none() || open != data["index"].as_u64() => {
+            "content_block_start" => open = index,
+            "content_block_delta" if open.is_none() || open != index => {
                 return Err("a delta outside its block".to_owned());
             }
-            "content_block_delta" => said.push_str(data["delta"]["text"].as_str().unwrap_or_default()),
+            "content_block_delta" => said.push_str(&delta.text.unwrap_or_default()),
             "content_block_stop" => open = None,
-            "message_delta" => stopped = data["delta"]["stop_reason"].is_string(),
+            "message_delta" => stopped = delta.stop_reason.is_some(),
             "message_stop" if open.is_some() || !stopped => {
                 return Err("message_stop before all was said: truncation that looks like success".to_owned());
             }
@@ -106,19 +140,26 @@ fn error_type(body: &Value) -> Result<String, String> {
 pub fn always(directory: &Directory) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, entry) in directory.entries.load().iter() {
-        let setup = entry.cell.setup();
-        if let Some(most) = setup.config.limits.max_concurrent
-            && entry.cell.open() > most
-        {
-            wrong.push(format!("{id}: {} leases are open, and {most} are allowed", entry.cell.open()));
-        }
+        wrong.extend(places(id, entry.cell.open(), entry.cell.setup().config.limits.max_concurrent));
         wrong.extend(buckets(id, &entry.cell, clock::now()));
     }
     wrong
 }
 
+/// What must hold whenever a place was given away (promise 5): no more are taken than there are. A provider's cell
+/// asserts it.
+pub fn places(id: &ProviderId, open: u32, most: Option<u32>) -> Option<String> {
+    let most = most.filter(|most| open > *most)?;
+    Some(format!("{id}: {open} leases are open, and {most} are allowed"))
+}
+
+/// What must hold of a lease that comes back (promise 5): it was open until now. A provider's cell asserts it.
+pub fn settled(id: &ProviderId, lease: u64, open: bool) -> Option<String> {
+    (!open).then(|| format!("{id}: lease {lease} came back, and was not open"))
+}
+
 /// What must hold of a provider's buckets at any moment, whoever died: none holds more than it has room for. Its actor
-/// asserts it in debug builds.
+/// asserts it.
 pub fn buckets(id: &ProviderId, cell: &ProviderCell, now: Instant) -> Option<String> {
     let (bucket, level, size) =
         cell.buckets(now).into_iter().find(|(_, level, size)| *level > *size + 1e-6)?;
@@ -166,6 +207,16 @@ pub fn bytes(provider: &ProviderId, sent: &[u8], seen: &[u8]) -> Option<String> 
         let (sent, seen) = (String::from_utf8_lossy(sent), String::from_utf8_lossy(seen));
         format!("{provider}: other bytes than the caller's: {seen} in place of {sent}")
     })
+}
+
+/// What must hold of the headers that an upstream of the caller's own dialect saw (promise 4): those of the dialect, as
+/// they were sent.
+pub fn headers(provider: &ProviderId, sent: &[(&str, &str)], seen: &http::HeaderMap) -> Option<String> {
+    let lost = sent.iter().find(|(name, value)| {
+        let mut values = seen.get_all(*name).iter();
+        !values.any(|seen| seen.as_bytes() == value.as_bytes())
+    });
+    lost.map(|(name, value)| format!("{provider}: the header {name}: {value} did not come with its request"))
 }
 
 /// What must hold when nothing is in progress: promises 1, 5 and 9 leave nothing behind.
@@ -282,6 +333,24 @@ mod tests {
         let a = ProviderId::from("a");
         assert_eq!(bytes(&a, b"{\"a\": 1}", b"{\"a\": 1}"), None);
         assert!(bytes(&a, b"{\"a\": 1}", b"{\"a\":1}").is_some());
+    }
+
+    #[test]
+    fn a_header_that_is_lost_or_changed_is_seen() {
+        let (a, mut seen) = (ProviderId::from("a"), http::HeaderMap::new());
+        let sent = [("anthropic-beta", "x")];
+        assert!(headers(&a, &sent, &seen).is_some());
+        seen.append("anthropic-beta", http::HeaderValue::from_static("y"));
+        assert!(headers(&a, &sent, &seen).is_some());
+        seen.append("anthropic-beta", http::HeaderValue::from_static("x"));
+        assert_eq!(headers(&a, &sent, &seen), None);
+    }
+
+    #[test]
+    fn a_place_too_many_is_seen() {
+        let a = ProviderId::from("a");
+        assert_eq!((places(&a, 2, Some(2)), places(&a, 9, None)), (None, None));
+        assert!(places(&a, 3, Some(2)).is_some());
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl Admission {
         u32::try_from(self.leases.len()).unwrap_or(u32::MAX)
     }
 
+    /// Most of them that may be.
+    pub fn most(&self) -> Option<u32> {
+        self.limits.max_concurrent
+    }
+
     /// Callers that wait.
     pub fn waiting(&self) -> u32 {
         u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
