@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use crate::config::Limits;
 use crate::config::secret::Key;
@@ -26,6 +27,8 @@ pub enum Mutant {
     Replay,
     /// Promise 4: a body for an upstream of the caller's own dialect is written anew.
     BodyRewritten,
+    /// Promise 4: the caller's `anthropic-*` headers do not go on.
+    HeadersDropped,
     /// Promise 5: there is no limit on the requests in progress.
     NoLimit,
     /// Promise 5: a restart fills the buckets.
@@ -43,13 +46,14 @@ pub enum Mutant {
 }
 
 /// All of them.
-pub const ALL: [Mutant; 13] = [
+pub const ALL: [Mutant; 14] = [
     Mutant::NoFinalError,
     Mutant::EndsTwice,
     Mutant::TruncationEndsWell,
     Mutant::NoFailover,
     Mutant::Replay,
     Mutant::BodyRewritten,
+    Mutant::HeadersDropped,
     Mutant::NoLimit,
     Mutant::BucketsRefilled,
     Mutant::LeasesByMessage,
@@ -105,6 +109,11 @@ pub(crate) fn passed_through(body: Bytes) -> Bytes {
     }
     let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     serde_json::to_vec_pretty(&value).map_or(body, Bytes::from)
+}
+
+/// The caller's headers on their way to an upstream of its own dialect.
+pub(crate) fn own_headers(headers: HeaderMap) -> HeaderMap {
+    if is(Mutant::HeadersDropped) { HeaderMap::new() } else { headers }
 }
 
 /// The limits that are heeded.

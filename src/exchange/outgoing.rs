@@ -230,6 +230,10 @@ fn headers(
     dialect: Dialect,
 ) -> Result<HeaderMap, Fault> {
     let mut headers = if dialect == request.dialect { request.headers.clone() } else { HeaderMap::new() };
+    #[cfg(feature = "mutants")]
+    {
+        headers = crate::mutants::own_headers(headers);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if request.facts.head.stream { "text/event-stream" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
