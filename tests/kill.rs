@@ -6,6 +6,8 @@
 
 #[path = "kill/campaign.rs"]
 mod campaign;
+#[path = "support/panics.rs"]
+mod panics;
 #[path = "support/bench.rs"]
 #[allow(dead_code)]
 mod support;

@@ -147,9 +147,7 @@ fn a_daemon_that_is_killed_under_load_has_kept_what_it_answered() {
                     while killed.get().is_none() {
                         let headers = [("host", host.clone())];
                         // Refused or cut by the kill: no answer, and nothing that would have to be kept.
-                        let asked = std::panic::catch_unwind(|| {
-                            http::ask(&daemon.url, "POST", "/v1/messages", &headers, body)
-                        });
+                        let asked = http::try_ask(&daemon.url, "POST", "/v1/messages", &headers, body);
                         let Ok(got) = asked else { break };
                         let id = got
                             .head

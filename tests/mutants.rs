@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "support/panics.rs"]
+mod panics;
 #[path = "support/simulation.rs"]
 #[allow(dead_code)]
 mod simulation;
@@ -15,7 +17,7 @@ mod support;
 use cproxy::drill::{Front, Where};
 use cproxy::mutants::{ALL, Mutant, switch};
 use cproxy::simulator::Answer;
-use simulation::{Shape, quiet, run};
+use simulation::{Shape, run};
 use support::{TEXT, TWO, always, daemon, paced};
 
 const SHAPE: Shape = Shape { requests: 400, every: 60, deaths: 1000, storms: 1 };
@@ -46,7 +48,7 @@ async fn outage() -> Option<String> {
 
 #[test]
 fn each_mistake_is_caught_and_without_one_there_is_no_complaint() {
-    quiet();
+    panics::quiet();
     assert_eq!(caught(), None, "without a mistake");
     let mut unseen = Vec::new();
     for mutant in ALL {

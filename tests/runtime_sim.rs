@@ -3,13 +3,15 @@
 //!
 //! In CI some seeds, each twice. The campaign of a million requests:
 //!
-//!     cargo test --release --test runtime_sim a_million -- --ignored --nocapture
+//!     cargo test --profile bench-quick --test runtime_sim a_million -- --ignored --nocapture
 //!
 //! One seed again: `CPROXY_SEED=17 cargo test --test runtime_sim whatever`, of the campaign with `a_million` and
 //! `--ignored`. More seeds in the short form: `CPROXY_SEEDS=1000`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+#[path = "support/panics.rs"]
+mod panics;
 #[path = "support/simulation.rs"]
 mod simulation;
 #[path = "support/bench.rs"]
@@ -27,7 +29,7 @@ use cproxy::drill::{Front, Where};
 use cproxy::faults::invariants;
 use cproxy::runtime::{self, MAILBOX, Place, State, clock};
 use cproxy::simulator;
-use simulation::{Outcome, Shape, quiet, run};
+use simulation::{Outcome, Shape, run};
 use support::{TEXT, TWO, always, daemon, paced};
 
 /// In CI.
@@ -42,7 +44,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_dies_everybody_is_answered_once_and_a_seed_replays() {
-    quiet();
+    panics::quiet();
     let seeds = match number("CPROXY_SEED") {
         Some(seed) => seed..seed + 1,
         None => 1..number("CPROXY_SEEDS").unwrap_or(6) + 1,
@@ -65,9 +67,9 @@ fn whatever_dies_everybody_is_answered_once_and_a_seed_replays() {
 }
 
 #[test]
-#[ignore = "a minute or more with a release build; run by hand and before releases"]
+#[ignore = "a minute with an optimized build; run by hand and before releases"]
 fn a_million_requests_under_kills_and_quarantines_lose_none() {
-    quiet();
+    panics::quiet();
     let only = number("CPROXY_SEED");
     let seeds = number("CPROXY_REQUESTS").unwrap_or(1_000_000).div_ceil(LONG.requests);
     let (next, sum) = (AtomicU64::new(1), Mutex::new(Outcome::default()));
@@ -97,7 +99,7 @@ fn a_million_requests_under_kills_and_quarantines_lose_none() {
     assert_eq!(sum.well + sum.failed + sum.left, sum.requests);
     assert!(sum.kills * 20 >= sum.requests, "too few deaths to mean anything: {}", sum.kills);
     assert!(sum.quarantines * 1000 >= sum.requests, "too few quarantines: {}", sum.quarantines);
-    assert!(sum.well * 2 > sum.requests, "{} of {} were served", sum.well, sum.requests);
+    assert!(sum.well * 4 > sum.requests * 3, "{} of {} were served", sum.well, sum.requests);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ use cproxy::runtime::{Random, State, ask_again, clock};
 use cproxy::simulator::script::{Answer, Chunks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::panics;
 use super::support::{TEXT, TWO, always, config, paced};
 use super::{ACTORS, SOON};
 
@@ -214,6 +215,7 @@ fn tasks(bench: &Bench) -> usize {
 
 /// Runs so many requests; gives the median time from a death to the next answer.
 async fn campaign(requests: usize, pause: Duration) -> Duration {
+    panics::quiet();
     let seed: u64 = std::env::var("CPROXY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let timeouts =
         "timeouts = { connect = \"1s\", first_byte = \"500ms\", idle = \"500ms\", total = \"3s\" }";
@@ -244,6 +246,7 @@ async fn campaign(requests: usize, pause: Duration) -> Duration {
     let injected = bench.directory().injector.as_ref().unwrap().fired();
     let dead: u64 = bench.directory().places().iter().map(|place| place.vitals().failures()).sum();
     faults::clear(bench.directory()).await.unwrap();
+    sum.wrong.extend(panics::seen());
     sum.wrong.extend(bench.rest(SOON).await);
     sum.wrong.extend(bench.recover(Duration::from_secs(310)).await);
     bench.hang_up().await;

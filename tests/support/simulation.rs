@@ -2,19 +2,20 @@
 //! happens.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cproxy::actors::config::ConfigMessage;
 use cproxy::actors::faults;
-use cproxy::drill::bench::{key_of, message};
+use cproxy::drill::bench::{OWN_HEADERS, key_of, message};
 use cproxy::drill::{Bench, Front, Where};
 use cproxy::faults::RuleText;
 use cproxy::faults::invariants::{self, End};
 use cproxy::runtime::{self, Random, State, clock};
 use cproxy::simulator::script::{Answer, Chunks};
 
+use super::panics;
 use super::support::{TEXT, TWO, always, config, paced};
 
 /// Every actor whose death must not be noticed. The root's death is the daemon's.
@@ -142,23 +143,10 @@ fn rules(random: &Random) -> Vec<RuleText> {
 
 /// Runs one seed: load, deaths, faults and reloads for a while, then quiet, then all must be well.
 pub fn run(seed: u64, shape: Shape) -> Outcome {
+    // Without the driver of sockets, of which there are none: it would be woken by a system call for each timer.
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(simulate(seed, shape))
-}
-
-/// Panics that nobody injected. They are contained like all others; a run complains of them.
-static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// Panics that are part of a run need not be printed; others are, and are noted.
-pub fn quiet() {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !runtime::panic_text(info.payload()).ends_with("injected") {
-            PANICS.lock().unwrap().push(info.to_string());
-            usual(info);
-        }
-    }));
 }
 
 async fn simulate(seed: u64, shape: Shape) -> Outcome {
@@ -222,7 +210,7 @@ async fn simulate(seed: u64, shape: Shape) -> Outcome {
     }
     outcome.wrong.extend(bench.rest(Duration::from_secs(1)).await);
     outcome.wrong.extend(seen(&bench));
-    outcome.wrong.append(&mut PANICS.lock().unwrap());
+    outcome.wrong.extend(panics::seen());
     if let Some(bench) = Arc::into_inner(bench) {
         bench.stop().await;
     }
@@ -374,6 +362,7 @@ fn seen(bench: &Bench) -> Vec<String> {
                 if question.starts_with("request ") {
                     let sent = message("claude-x", question, body["stream"] == true).to_string();
                     wrong.extend(invariants::bytes(id, sent.as_bytes(), &request.body));
+                    wrong.extend(invariants::headers(id, &OWN_HEADERS, &request.headers));
                 }
             }
         }
