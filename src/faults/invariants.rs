@@ -1,7 +1,7 @@
 //! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation,
 //! by `cproxy drill` and by the assertions of debug builds.
 //!
-//! A check gives back what is wrong, in words; of all that stands here only [`assert`] panics.
+//! A check gives back what is wrong, in words; of all that stands here only `assert` panics.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
