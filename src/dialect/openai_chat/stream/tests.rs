@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::dialect::openai_chat::response;
 use crate::dialect::table::by_name;
+use crate::dialect::{FaultKind, Stop};
 
 type Answer = Result<Vec<Part<'static>>, (Vec<Part<'static>>, Fault)>;
 
