@@ -201,12 +201,13 @@ impl<'a> Cleaner<'a> {
         self.out.push('{');
         let mut first = true;
         let mut nullable = false;
-        for Pair { key, written, value: text } in pairs {
+        for pair in pairs {
+            let Pair { key, written, value: text } = pair;
             if ALWAYS_DROPPED.contains(&key.as_ref()) || (is_root && key == "type") {
                 continue;
             }
             if self.target == Target::Gemini {
-                self.gemini(key, written, text, pairs, &mut first, &mut nullable, depth);
+                self.gemini(pair, pairs, &mut first, &mut nullable, depth);
             } else if self.target == Target::Plain && !mentions_dropped(text) {
                 // Mostly `$schema` stands at the root alone: all else keeps its bytes, unread.
                 self.keyword(written, &mut first);
@@ -234,14 +235,13 @@ impl<'a> Cleaner<'a> {
     /// Writes one keyword for Gemini, if it knows it.
     fn gemini(
         &mut self,
-        key: &str,
-        written: &str,
-        text: &'a str,
+        pair: &Pair<'a>,
         pairs: &[Pair<'a>],
         first: &mut bool,
         nullable: &mut bool,
         depth: usize,
     ) {
+        let (key, written, text) = (pair.key.as_ref(), pair.written, pair.value);
         if key.starts_with('$') || GEMINI_DROPPED.contains(&key) {
             return;
         }

@@ -38,6 +38,7 @@ pub fn slow_collector(status: &'static str, pause: Duration) -> (String, Receive
                     reader.read_exact(&mut body).unwrap();
                     let path = head.split(' ').nth(1).unwrap().to_owned();
                     let _ = sender.send(Export(path, head, body)); // a test that has ended
+                    #[allow(clippy::disallowed_methods)] // a slow collector is what a test asks for
                     std::thread::sleep(pause);
                     let _ = write!(connection, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                 }

@@ -275,11 +275,19 @@ mod tests {
             let mut add = |key: String, value: &str| found.push((key, serde_json::from_str(value).unwrap()));
             match &value {
                 Value::Object(members) => {
-                    walk.members(|walk, key| Some(add(key.text()?.into_owned(), walk.value()?))).unwrap();
+                    walk.members(|walk, key| {
+                        add(key.text()?.into_owned(), walk.value()?);
+                        Some(())
+                    })
+                    .unwrap();
                     prop_assert_eq!(found, members.clone().into_iter().collect::<Vec<_>>());
                 }
                 Value::Array(items) => {
-                    walk.list(|walk| Some(add(String::new(), walk.value()?))).unwrap();
+                    walk.list(|walk| {
+                        add(String::new(), walk.value()?);
+                        Some(())
+                    })
+                    .unwrap();
                     prop_assert_eq!(found.into_iter().map(|(_, item)| item).collect::<Vec<_>>(), items.clone());
                 }
                 _ => prop_assert_eq!(walk.value(), Some(text.as_str())),
