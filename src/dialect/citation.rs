@@ -6,10 +6,10 @@
 //! Sources: Anthropic documentation, "Citations" and "Web search tool"; OpenAI API reference, `annotations` of Chat
 //! and Responses; OpenRouter's guide "Web search"; Perplexity's and Google's references for their lists of sources.
 
+use crate::dialect::json::Raw;
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::anthropic::types::text;
 use super::openai_chat::types::Number;
@@ -49,7 +49,7 @@ struct Annotation<'a> {
     #[serde(borrow, rename = "type", default, deserialize_with = "text")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    url_citation: Option<&'a RawValue>,
+    url_citation: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "text")]
     url: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "text")]
@@ -149,7 +149,7 @@ impl Citations {
     }
 
     /// Adds what an `annotations` list of OpenAI's names, or one annotation. `shift`: where its text begins.
-    pub fn add_annotations(&mut self, annotations: &RawValue, shift: u64) {
+    pub fn add_annotations(&mut self, annotations: Raw<'_>, shift: u64) {
         for raw in items(annotations) {
             let Ok(annotation) = serde_json::from_str::<Annotation<'_>>(raw.get()) else { continue };
             if annotation.kind.as_ref().is_some_and(|kind| kind != "url_citation") {
@@ -165,7 +165,7 @@ impl Citations {
     }
 
     /// Adds the pages of a list of sources for the whole text: objects with an address, or addresses.
-    pub fn add_sources(&mut self, sources: &RawValue) {
+    pub fn add_sources(&mut self, sources: Raw<'_>) {
         #[derive(Deserialize)]
         struct Address<'a>(#[serde(borrow)] Cow<'a, str>);
         for raw in items(sources) {
@@ -185,7 +185,7 @@ impl Citations {
 }
 
 /// The items of a list; what is no list counts as a list of one.
-fn items(raw: &RawValue) -> Vec<&RawValue> {
+fn items(raw: Raw<'_>) -> Vec<Raw<'_>> {
     match raw.get() {
         "null" => Vec::new(),
         list if list.starts_with('[') => serde_json::from_str(list).unwrap_or_default(),
@@ -199,15 +199,15 @@ mod tests {
 
     use super::*;
 
-    fn raw(json: &str) -> Box<RawValue> {
-        RawValue::from_string(json.to_owned()).unwrap()
+    fn raw(json: &str) -> Raw<'_> {
+        serde_json::from_str(json).unwrap()
     }
 
     #[test]
     fn annotations_are_read_nested_and_flat_and_the_rest_is_left_out() {
         let mut citations = Citations::default();
         citations.add_annotations(
-            &raw(
+            raw(
                 r#"[{"type":"url_citation","url_citation":{"url":"https://a.example","title":"A","content":"says a","start_index":2,"end_index":5}},
                 {"type":"url_citation","url":"https://b.example","start_index":0,"end_index":1},
                 {"type":"file_citation","file_id":"file_1"}, 7, null, {"type":"url_citation"}]"#,
@@ -223,16 +223,16 @@ mod tests {
             ("https://b.example", "https://b.example")
         );
         assert_eq!((list[0].span, list[1].span), (Some((12, 15)), Some((10, 11))));
-        citations.add_annotations(&raw(r#"{"type":"url_citation","url":"https://c.example"}"#), 0);
-        citations.add_annotations(&raw("null"), 0);
+        citations.add_annotations(raw(r#"{"type":"url_citation","url":"https://c.example"}"#), 0);
+        citations.add_annotations(raw("null"), 0);
         assert_eq!(citations.take().len(), 1, "one alone, as an event has it");
     }
 
     #[test]
     fn lists_of_sources_are_read_and_said_once() {
         let mut citations = Citations::default();
-        citations.add_sources(&raw(r#"["https://a.example", "https://a.example", 5]"#));
-        citations.add_sources(&raw(r#"[{"title":"B","url":"https://b.example","date":null}]"#));
+        citations.add_sources(raw(r#"["https://a.example", "https://a.example", 5]"#));
+        citations.add_sources(raw(r#"[{"title":"B","url":"https://b.example","date":null}]"#));
         let titles: Vec<String> =
             citations.take().iter().filter_map(|citation| Some(citation.of_page()?.title)).collect();
         assert_eq!(titles, ["https://a.example", "B"]);

@@ -6,11 +6,13 @@
 mod block;
 mod known;
 pub(crate) mod lexer;
+mod raw;
 mod text;
 mod walk;
 
 pub(crate) use known::from_known;
 pub use lexer::is_json;
+pub use raw::Raw;
 pub use text::Text;
 pub(crate) use text::deserialize_written;
 pub(crate) use walk::{Walk, Written};
@@ -22,7 +24,6 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 /// Where the next byte stands, at or after `from`, that a JSON string can't hold as it is: a quote, a
 /// backslash, or a control character. `bytes.len()` if there is none.
@@ -136,7 +137,7 @@ pub struct Str<'a>(pub Cow<'a, str>);
 pub struct Count(pub u64);
 
 /// An object: its keys (as written, with their quotes) and values in order, unparsed.
-pub(crate) struct Fields<'a>(pub(crate) Vec<(&'a str, &'a RawValue)>);
+pub(crate) struct Fields<'a>(pub(crate) Vec<(&'a str, Raw<'a>)>);
 
 /// The body with fields of the user's config at its top level, in front; fields of the same name give way to them.
 pub(crate) fn with_extra(body: Vec<u8>, extra: Option<&BTreeMap<String, Value>>) -> Vec<u8> {
@@ -202,8 +203,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
                 let mut fields = Vec::new();
-                while let Some(key) = map.next_key::<&'de RawValue>()? {
-                    fields.push((key.get(), map.next_value::<&'de RawValue>()?));
+                while let Some(key) = map.next_key::<Raw<'de>>()? {
+                    fields.push((key.get(), map.next_value::<Raw<'de>>()?));
                 }
                 Ok(Fields(fields))
             }

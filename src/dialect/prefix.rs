@@ -3,8 +3,8 @@
 //!
 //! Source: Anthropic documentation, "Prompt caching" (the order, and what invalidates a cache).
 
+use crate::dialect::json::Raw;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::Dialect;
 use super::json::Fields;
@@ -82,9 +82,9 @@ impl<'a> Prompt<'a> {
         let list = |name: &str| -> Vec<Piece<'a>> {
             let found = fields.iter().rev().find(|(key, _)| key.trim_matches('"') == name);
             let Some((key, value)) = found else { return Vec::new() };
-            let items: Vec<&'a RawValue> = match value.get().starts_with('[') {
+            let items: Vec<Raw<'a>> = match value.get().starts_with('[') {
                 true => serde_json::from_str(value.get()).unwrap_or_default(),
-                false => vec![value],
+                false => vec![*value],
             };
             let pieces = items.into_iter().enumerate().map(|(nth, item)| Piece {
                 list: key.trim_matches('"'),

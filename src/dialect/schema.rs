@@ -8,9 +8,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::dialect::json::Walk;
+use crate::dialect::json::{Raw, Walk};
 
 /// Which keywords an upstream takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +79,7 @@ struct Cleaner<'a> {
 }
 
 /// The schema as `target` takes it. Its root is always an object's schema.
-pub fn clean(schema: Option<&RawValue>, target: Target) -> Cow<'_, str> {
+pub fn clean(schema: Option<Raw<'_>>, target: Target) -> Cow<'_, str> {
     let Some(schema) = schema else { return Cow::Borrowed(EMPTY) };
     let text = schema.get();
     let Some(pairs) = pairs(text) else { return Cow::Borrowed(EMPTY) };
@@ -96,7 +95,7 @@ pub fn clean(schema: Option<&RawValue>, target: Target) -> Cow<'_, str> {
 }
 
 /// Whether a schema keeps OpenAI's rules for `strict`: every object is closed and requires all its properties.
-pub fn is_strict(schema: &RawValue) -> bool {
+pub fn is_strict(schema: Raw<'_>) -> bool {
     fn check(text: &str, depth: usize) -> bool {
         if depth > MAX_DEPTH {
             return false;

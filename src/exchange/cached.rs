@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Exchange;
@@ -23,6 +22,7 @@ use super::relay::Relay;
 use super::request::{CacheWish, Request};
 use crate::cells::cache::{AnswerCache, CacheKey, Flight, Kept, Lead};
 use crate::config::{self, Target};
+use crate::dialect::json::Raw;
 use crate::dialect::part::Flow;
 use crate::dialect::{Dialect, Source as _, Stop, anthropic, sse};
 use crate::routing::{Candidate, Plan};
@@ -182,7 +182,7 @@ impl Using {
 
 /// The hash of all on which the answer depends but the target. `None` if the body can't be read.
 fn base(request: &Request, plan: &Plan) -> Option<Sha256> {
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&request.body).ok()?;
+    let fields: BTreeMap<String, Raw<'_>> = serde_json::from_slice(&request.body).ok()?;
     let mut hash = Sha256::new();
     feed(&mut hash, VERSION);
     feed(&mut hash, request.dialect.as_str().as_bytes());

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Exchange;
@@ -25,6 +24,7 @@ use super::so_far::SoFar;
 use crate::actors::directory::Published;
 use crate::cells::{Lease, Setup};
 use crate::config::AfterOutput;
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::Rectify;
 use crate::dialect::{Dialect, Fault, FaultKind, Phase, head};
 use crate::routing::{Candidate, Plan};
@@ -227,7 +227,7 @@ pub(super) fn with_turns(body: &Bytes, turns: &[Value]) -> Option<Bytes> {
     #[derive(Deserialize)]
     struct Conversation<'a> {
         #[serde(borrow)]
-        messages: &'a RawValue,
+        messages: Raw<'a>,
     }
     let conversation: Conversation<'_> = serde_json::from_slice(body).ok()?;
     let list = conversation.messages.get();

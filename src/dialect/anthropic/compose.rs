@@ -15,8 +15,7 @@ pub use settings::{Choice, Effort, FREE_TEXT, Settings, Tool};
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
+use crate::dialect::json::Raw;
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::Json;
 
@@ -53,7 +52,7 @@ pub struct Invalid {
 /// A conversation under construction.
 #[derive(Debug, Default)]
 pub struct Conversation<'a> {
-    system: Vec<(Cow<'a, str>, Option<&'a RawValue>)>,
+    system: Vec<(Cow<'a, str>, Option<Raw<'a>>)>,
     turns: Vec<Turn<'a>>,
 }
 
@@ -66,7 +65,7 @@ enum Turn<'a> {
 
 #[derive(Debug)]
 enum Block<'a> {
-    Text(Cow<'a, str>, Option<&'a RawValue>),
+    Text(Cow<'a, str>, Option<Raw<'a>>),
     Call {
         id: Cow<'a, str>,
         json: String,
@@ -113,7 +112,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Instructions: part of the system prompt before the first turn, in their place after it.
-    pub fn instruct(&mut self, text: Cow<'a, str>, cache: Option<&'a RawValue>, to: &Destination<'_>) {
+    pub fn instruct(&mut self, text: Cow<'a, str>, cache: Option<Raw<'a>>, to: &Destination<'_>) {
         if text.trim().is_empty() {
             return;
         }
@@ -129,7 +128,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// A text of the user's.
-    pub fn user_text(&mut self, text: Cow<'a, str>, cache: Option<&'a RawValue>) {
+    pub fn user_text(&mut self, text: Cow<'a, str>, cache: Option<Raw<'a>>) {
         if !text.trim().is_empty() {
             self.user(Block::Text(text, cache));
         }
@@ -141,7 +140,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// A text of the assistant's.
-    pub fn assistant_text(&mut self, text: Cow<'a, str>, cache: Option<&'a RawValue>) {
+    pub fn assistant_text(&mut self, text: Cow<'a, str>, cache: Option<Raw<'a>>) {
         if !text.trim().is_empty() {
             self.assistant(Block::Text(text, cache));
         }
@@ -355,7 +354,7 @@ impl Answered {
     }
 }
 
-fn write_text(json: &mut Json, text: &str, cache: Option<&RawValue>) {
+fn write_text(json: &mut Json, text: &str, cache: Option<Raw<'_>>) {
     json.object(|json| {
         json.key("type").string("text");
         json.key("text").string(text);

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::usage::{StopJson, UsageJson};
 use crate::dialect::citation::{Citation, Citations};
+use crate::dialect::json::Raw;
 use crate::dialect::json::{Str, is_object};
 use crate::dialect::sse::Event;
 use crate::dialect::{Fault, names};
@@ -41,7 +41,7 @@ pub(super) struct StartedMessage<'a> {
 pub(super) struct BlockStart<'a> {
     pub(super) index: u64,
     #[serde(borrow)]
-    pub(super) content_block: &'a RawValue,
+    pub(super) content_block: Raw<'a>,
 }
 
 /// A content block, in a message or where a stream starts it.
@@ -62,9 +62,9 @@ pub(super) struct Block<'a> {
     #[serde(borrow)]
     pub(super) name: Option<Str<'a>>,
     #[serde(borrow)]
-    pub(super) input: Option<&'a RawValue>,
+    pub(super) input: Option<Raw<'a>>,
     #[serde(borrow)]
-    pub(super) citations: Option<&'a RawValue>,
+    pub(super) citations: Option<Raw<'a>>,
 }
 
 /// Id and name of a call. Nobody can answer one without a name; an id can be made up.
@@ -80,8 +80,8 @@ pub(super) fn call_of(block: &Block<'_>, index: u64) -> Result<(String, String),
 }
 
 /// The citations of a whole text block.
-pub(super) fn citations(given: Option<&RawValue>) -> Citations {
-    let list: Option<Vec<&RawValue>> = given.and_then(|list| serde_json::from_str(list.get()).ok());
+pub(super) fn citations(given: Option<Raw<'_>>) -> Citations {
+    let list: Option<Vec<Raw<'_>>> = given.and_then(|list| serde_json::from_str(list.get()).ok());
     let mut citations = Citations::default();
     list.into_iter()
         .flatten()
@@ -113,7 +113,7 @@ pub(super) struct Delta<'a> {
     #[serde(borrow)]
     pub(super) content: Option<Str<'a>>,
     #[serde(borrow)]
-    pub(super) citation: Option<&'a RawValue>,
+    pub(super) citation: Option<Raw<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -3,15 +3,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::dialect::carrier;
+use crate::dialect::json::Raw;
 use crate::dialect::json::{Fields, Str};
 
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
-    content: &'a RawValue,
+    content: Raw<'a>,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ pub fn without_ours(body: &[u8]) -> Option<Bytes> {
         out.put_slice(key.as_bytes());
         out.put_u8(b':');
         let messages = if *key == "\"messages\"" {
-            serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()
+            serde_json::from_str::<Vec<Raw<'_>>>(value.get()).ok()
         } else {
             None
         };
@@ -51,13 +51,13 @@ pub fn without_ours(body: &[u8]) -> Option<Bytes> {
 }
 
 /// Writes the messages without our blocks; a message left empty is left out. True if anything was.
-fn write_messages(messages: &[&RawValue], out: &mut BytesMut) -> bool {
+fn write_messages(messages: &[Raw<'_>], out: &mut BytesMut) -> bool {
     let mut removed = false;
     let mut first = true;
     out.put_u8(b'[');
     for message in messages {
         let blocks = serde_json::from_str::<Message<'_>>(message.get()).ok().and_then(|message| {
-            serde_json::from_str::<Vec<&RawValue>>(message.content.get())
+            serde_json::from_str::<Vec<Raw<'_>>>(message.content.get())
                 .ok()
                 .map(|blocks| (message.content, blocks))
         });

@@ -5,11 +5,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::error;
 use super::events::{Block, arguments, call_of, citations, parse};
 use super::usage::{StopJson, UsageJson};
+use crate::dialect::json::Raw;
 use crate::dialect::json::Str;
 use crate::dialect::part::Sink;
 use crate::dialect::{Fault, Part, Stop, Usage};
@@ -36,10 +36,10 @@ struct Message<'a> {
     #[serde(borrow)]
     model: Option<Str<'a>>,
     #[serde(borrow)]
-    content: Option<Vec<&'a RawValue>>,
+    content: Option<Vec<Raw<'a>>>,
     usage: Option<UsageJson>,
     #[serde(borrow)]
-    error: Option<&'a RawValue>,
+    error: Option<Raw<'a>>,
 }
 
 /// Reads a message into parts. A fault, and no part, if the body is no message.
@@ -88,7 +88,7 @@ pub fn read(body: &[u8], sink: &mut dyn Sink) -> Result<(), Fault> {
                 sink.part(Part::Call {
                     id: Cow::Owned(id),
                     name: Cow::Owned(name),
-                    arguments: match block.input.map(RawValue::get) {
+                    arguments: match block.input.map(Raw::get) {
                         None | Some("null") => Cow::Borrowed("{}"),
                         Some(input) => arguments(input),
                     },
@@ -115,7 +115,7 @@ pub fn usage_of(body: &[u8]) -> Result<Summary, Fault> {
     Ok(Summary { id: own(message.id), model: own(message.model), usage, stop, blocks: content.len() })
 }
 
-type Parsed<'a> = (Message<'a>, Vec<&'a RawValue>, Option<Stop>);
+type Parsed<'a> = (Message<'a>, Vec<Raw<'a>>, Option<Stop>);
 
 fn message(body: &[u8]) -> Result<Parsed<'_>, Fault> {
     let no_message = |what: &str| Fault {

@@ -6,14 +6,13 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::error;
 use super::events::{
     Block, BlockDelta, BlockStart, BlockStop, Kind, MessageDelta, MessageStart, arguments, call_of,
     citations, event_type, parse,
 };
 use crate::dialect::citation::{Citation, Citations};
+use crate::dialect::json::Raw;
 use crate::dialect::json::{Str, is_object};
 use crate::dialect::part::{Flow, Sink, Source};
 use crate::dialect::sse::{Event, MAX_EVENT};
@@ -101,7 +100,7 @@ impl Reader {
             "tool_use" => {
                 let (id, name) = call_of(&block, start.index)?;
                 // Some servers give the input here, without deltas.
-                let arguments = match block.input.map(RawValue::get) {
+                let arguments = match block.input.map(Raw::get) {
                     None | Some("{}" | "null" | "\"\"") => String::new(),
                     Some(input) => input.to_owned(),
                 };

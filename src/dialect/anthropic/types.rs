@@ -20,9 +20,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
-use crate::dialect::json::{self, Text};
+use crate::dialect::json::{self, Raw, Text};
 
 /// A Messages request.
 #[derive(Debug, serde::Deserialize)]
@@ -53,13 +52,13 @@ pub struct MessagesRequest<'a> {
     pub stop_sequences: Vec<Cow<'a, str>>,
     /// Sampling temperature, as written.
     #[serde(borrow, default)]
-    pub temperature: Option<&'a RawValue>,
+    pub temperature: Option<Raw<'a>>,
     /// Nucleus sampling, as written.
     #[serde(borrow, default)]
-    pub top_p: Option<&'a RawValue>,
+    pub top_p: Option<Raw<'a>>,
     /// Top-k sampling, as written.
     #[serde(borrow, default)]
-    pub top_k: Option<&'a RawValue>,
+    pub top_k: Option<Raw<'a>>,
     /// Reasoning.
     #[serde(borrow, default)]
     pub thinking: Option<Thinking<'a>>,
@@ -77,31 +76,31 @@ pub struct MessagesRequest<'a> {
     pub service_tier: Option<Cow<'a, str>>,
     /// An automatic cache marker on the last block.
     #[serde(borrow, default)]
-    pub cache_control: Option<&'a RawValue>,
+    pub cache_control: Option<Raw<'a>>,
     /// A conversation held by the server.
     #[serde(borrow, default)]
     pub thread: Option<Kind<'a>>,
     /// A request to summarise the conversation.
     #[serde(borrow, default)]
-    pub compaction: Option<&'a RawValue>,
+    pub compaction: Option<Raw<'a>>,
     /// Editing of the context by the server.
     #[serde(borrow, default)]
-    pub context_management: Option<&'a RawValue>,
+    pub context_management: Option<Raw<'a>>,
     /// Remote MCP servers.
     #[serde(borrow, default)]
-    pub mcp_servers: Option<&'a RawValue>,
+    pub mcp_servers: Option<Raw<'a>>,
     /// A code execution container.
     #[serde(borrow, default)]
-    pub container: Option<&'a RawValue>,
+    pub container: Option<Raw<'a>>,
     /// Fast mode.
     #[serde(borrow, default)]
-    pub speed: Option<&'a RawValue>,
+    pub speed: Option<Raw<'a>>,
     /// Where inference may run.
     #[serde(borrow, default)]
-    pub inference_geo: Option<&'a RawValue>,
+    pub inference_geo: Option<Raw<'a>>,
     /// Models to fall back to.
     #[serde(borrow, default)]
-    pub fallbacks: Option<&'a RawValue>,
+    pub fallbacks: Option<Raw<'a>>,
 }
 
 /// One message.
@@ -159,7 +158,7 @@ pub struct Block<'a> {
     pub name: Option<Cow<'a, str>>,
     /// Of `tool_use` and its kin: the arguments, as written.
     #[serde(borrow, default)]
-    pub input: Option<&'a RawValue>,
+    pub input: Option<Raw<'a>>,
     /// Of `mcp_tool_use`: the server's name.
     #[serde(borrow, default, deserialize_with = "text")]
     pub server_name: Option<Cow<'a, str>>,
@@ -189,10 +188,10 @@ pub struct Block<'a> {
     pub tool_name: Option<Cow<'a, str>>,
     /// Of `tool_addition` and `tool_removal`: the tool, as written.
     #[serde(borrow, default)]
-    pub tool: Option<&'a RawValue>,
+    pub tool: Option<Raw<'a>>,
     /// A cache marker, as written.
     #[serde(borrow, default)]
-    pub cache_control: Option<&'a RawValue>,
+    pub cache_control: Option<Raw<'a>>,
 }
 
 /// A tool.
@@ -209,7 +208,7 @@ pub struct Tool<'a> {
     pub description: Option<Text<'a>>,
     /// The arguments' JSON Schema, as written.
     #[serde(borrow, default)]
-    pub input_schema: Option<&'a RawValue>,
+    pub input_schema: Option<Raw<'a>>,
     /// Whether arguments must match the schema exactly.
     #[serde(default, deserialize_with = "flag")]
     pub strict: bool,
@@ -218,16 +217,16 @@ pub struct Tool<'a> {
     pub defer_loading: bool,
     /// A cache marker, as written.
     #[serde(borrow, default)]
-    pub cache_control: Option<&'a RawValue>,
+    pub cache_control: Option<Raw<'a>>,
     /// Of a web search: the only domains to look at.
     #[serde(borrow, default)]
-    pub allowed_domains: Option<&'a RawValue>,
+    pub allowed_domains: Option<Raw<'a>>,
     /// Of a web search: domains to leave out.
     #[serde(borrow, default)]
-    pub blocked_domains: Option<&'a RawValue>,
+    pub blocked_domains: Option<Raw<'a>>,
     /// Of a web search: where the user is.
     #[serde(borrow, default)]
-    pub user_location: Option<&'a RawValue>,
+    pub user_location: Option<Raw<'a>>,
 }
 
 /// Whether and which tool the model must call.
@@ -277,7 +276,7 @@ pub struct OutputFormat<'a> {
     pub kind: Option<Cow<'a, str>>,
     /// The schema, as written.
     #[serde(borrow, default)]
-    pub schema: Option<&'a RawValue>,
+    pub schema: Option<Raw<'a>>,
 }
 
 /// Who asks.

@@ -8,12 +8,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::error;
 use super::types::{Candidate, Chunk, FunctionCall, PartJson, WebPage};
 use crate::dialect::carrier::Carrier;
 use crate::dialect::citation::{Citation, Citations};
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::Context;
 use crate::dialect::openai_chat::arguments::{Healed, heal};
 use crate::dialect::openai_chat::calls::{id_hash, legal_id};
@@ -200,7 +199,7 @@ impl Reader {
                 "the upstream's answer has more than {MAX_CALLS} tool calls"
             )));
         }
-        let raw = call.args.map_or("{}", RawValue::get);
+        let raw = call.args.map_or("{}", Raw::get);
         let arguments = match heal(raw) {
             Healed::Object(text) => text,
             Healed::Wrapped(text) => Cow::Owned(text),

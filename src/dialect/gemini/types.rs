@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::dialect::Usage;
 use crate::dialect::anthropic::types::{flag, nullable, text};
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::types::Number;
 
 /// A chunk of a stream, or a whole answer.
@@ -26,7 +26,7 @@ pub(super) struct Chunk<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub(super) response_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) error: Option<&'a RawValue>,
+    pub(super) error: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -125,7 +125,7 @@ pub(super) struct FunctionCall<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub(super) name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) args: Option<&'a RawValue>,
+    pub(super) args: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

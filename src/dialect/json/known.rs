@@ -3,11 +3,12 @@
 //! For bodies that the [scan](crate::dialect::head) has walked through: their grammar is not checked a second time,
 //! which is most of what serde_json does with them.
 
-use serde::de::value::{BorrowedStrDeserializer, Error, MapDeserializer};
+use serde::de::value::Error;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::Walk;
+use super::raw::RAW;
 use super::text::WRITTEN;
 
 /// Reads a value. Where this is an error, serde_json may know better, and says what is wrong.
@@ -36,9 +37,6 @@ struct Inside<'k, 'de> {
 
 /// Most containers within one another.
 const MAX_DEPTH: usize = 128;
-/// By this name serde_json's `RawValue` asks for a value's text. Should it ask otherwise one day, what holds a
-/// `RawValue` is an error here.
-const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// `None` is: the text is not as it must be.
 fn found<T>(value: Option<T>) -> Result<T, Error> {
@@ -124,14 +122,11 @@ impl<'de> Deserializer<'de> for &mut Known<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if name == WRITTEN {
-            return self.written(visitor);
+        match name {
+            WRITTEN => self.written(visitor),
+            RAW => visitor.visit_borrowed_str(found(self.walk.value())?),
+            _ => visitor.visit_newtype_struct(self),
         }
-        if name != RAW_VALUE {
-            return visitor.visit_newtype_struct(self);
-        }
-        let text = BorrowedStrDeserializer::new(found(self.walk.value())?);
-        visitor.visit_map(MapDeserializer::new(std::iter::once((RAW_VALUE, text))))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -190,9 +185,9 @@ mod tests {
 
     use proptest::prelude::*;
     use serde_json::Value;
-    use serde_json::value::RawValue;
 
     use super::*;
+    use crate::dialect::json::Raw;
 
     /// Some of each kind.
     #[derive(Debug, serde::Deserialize)]
@@ -200,7 +195,7 @@ mod tests {
         #[serde(borrow)]
         text: Cow<'a, str>,
         #[serde(borrow)]
-        raw: &'a RawValue,
+        raw: Raw<'a>,
         #[serde(default)]
         none: Option<u8>,
         numbers: (u64, i64, f64),

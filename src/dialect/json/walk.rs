@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::block::{Marks, SIZE};
 use super::find_special;
 
 /// A place in a JSON text.
@@ -11,7 +12,7 @@ use super::find_special;
 pub(crate) struct Walk<'a> {
     text: &'a str,
     at: usize,
-    /// The block in which quotes and backslashes were last looked for, and where they stand: one bit for each.
+    /// The block in which the marks of strings were last looked for, and where they stand: one bit for each.
     block: usize,
     marks: u64,
 }
@@ -23,23 +24,6 @@ pub(crate) struct Written<'a> {
     pub(crate) inside: &'a str,
     /// Whether that holds escapes.
     pub(crate) is_escaped: bool,
-}
-
-/// Bytes that are searched in one go: as many as a word has bits.
-const BLOCK: usize = 64;
-
-/// The quotes and backslashes among the first [`BLOCK`] bytes, a bit for each. In two steps, each of which compiles
-/// to few instructions: a byte of 0 or 1 for each, then the bits of eight bytes gathered by one multiplication.
-fn marks(bytes: &[u8]) -> u64 {
-    let mut padded = [b' '; BLOCK];
-    let block = bytes.first_chunk::<BLOCK>().unwrap_or_else(|| {
-        padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        &padded
-    });
-    let hits = block.map(|byte| u8::from((byte == b'"') | (byte == b'\\')));
-    let eights = hits.as_chunks::<8>().0.iter();
-    let bits = eights.map(|eight| u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56);
-    bits.enumerate().fold(0, |all, (n, bits)| all | bits << (8 * n))
 }
 
 // === impl Walk ===
@@ -107,23 +91,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The next quote or backslash, taken. They stand close together, so a whole block is looked at in one go, and
+    /// The next quote or backslash of a string, taken. (Control characters are none of JSON's.) They stand close together, so a whole block is looked at in one go, and
     /// its findings are kept.
     #[inline]
     fn next_mark(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         loop {
-            let block = self.at / BLOCK;
+            let block = self.at / SIZE;
             if block != self.block {
+                let rest = bytes.get(block * SIZE..).filter(|rest| !rest.is_empty())?;
                 self.block = block;
-                self.marks = marks(bytes.get(block * BLOCK..)?);
+                self.marks = Marks::of(rest).specials;
             }
-            let ahead = self.marks >> (self.at % BLOCK);
+            let ahead = self.marks >> (self.at % SIZE);
             if ahead != 0 {
                 self.at += ahead.trailing_zeros() as usize + 1;
                 return bytes.get(self.at - 1).copied();
             }
-            self.at = (block + 1) * BLOCK;
+            self.at = (block + 1) * SIZE;
         }
     }
 
@@ -299,7 +284,7 @@ mod tests {
         fn every_walk_ends(text in "[\\[\\]{}\",:\\\\ a1é]{0,200}") {
             let mut walk = Walk::new(&text);
             while walk.value().is_some_and(|value| !value.is_empty()) {}
-            prop_assert!(walk.at() <= text.len().next_multiple_of(BLOCK) + 1);
+            prop_assert!(walk.at() <= text.len().next_multiple_of(SIZE) + 1);
             Walk::new(&text).members(|walk, _| walk.value().map(drop));
         }
 

@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use super::write::Json;
 use crate::dialect::json::Fields;
+use crate::dialect::json::Raw;
 
 /// What became of a call's arguments.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ pub(crate) fn without_empty_pages(name: &str, arguments: String) -> String {
     }
     let Ok(Fields(fields)) = serde_json::from_str::<Fields<'_>>(&arguments) else { return arguments };
     let is_empty =
-        |key: &str, value: &RawValue| key == "\"pages\"" && matches!(value.get(), "\"\"" | "null" | "[]");
-    let kept = fields.iter().filter(|(key, value)| !is_empty(key, value));
-    let kept: Vec<String> = kept.map(|(key, value)| format!("{key}:{value}")).collect();
+        |key: &str, value: Raw<'_>| key == "\"pages\"" && matches!(value.get(), "\"\"" | "null" | "[]");
+    let kept = fields.iter().filter(|(key, value)| !is_empty(key, *value));
+    let kept: Vec<String> = kept.map(|(key, value)| format!("{key}:{}", value.get())).collect();
     if kept.len() == fields.len() { arguments } else { format!("{{{}}}", kept.join(",")) }
 }
 

@@ -22,7 +22,7 @@ use super::rectify::{Param, Rectify};
 use super::stream::Context;
 use super::write::Json;
 use crate::dialect::anthropic::types::{Content, MessagesRequest, OutputFormat, ParseError};
-use crate::dialect::json::{self, Text};
+use crate::dialect::json::{self, Raw, Text};
 use crate::dialect::names::{self, NameMap};
 use crate::dialect::schema;
 use crate::dialect::table::{MaxField, Prefill, Reasoning, UserField, Variant, WebSearch};
@@ -388,8 +388,9 @@ fn format(json: &mut Json, request: &MessagesRequest<'_>, target: &Target<'_>, n
         json.key("type").string("json_schema");
         json.key("json_schema").object(|json| {
             json.key("name").string("output");
-            json.key("schema").json(&schema::clean(Some(wanted), target.schema()));
-            json.key("strict").boolean(schema::is_strict(wanted) && !target.is_rectified(Rectify::NotStrict));
+            json.key("schema").json(&schema::clean(Some(*wanted), target.schema()));
+            json.key("strict")
+                .boolean(schema::is_strict(*wanted) && !target.is_rectified(Rectify::NotStrict));
         });
     });
 }
@@ -467,7 +468,7 @@ pub(in crate::dialect) fn is_attribution(text: &Text<'_>) -> bool {
 /// The blocks of the system prompt: (text, cache marker).
 pub(in crate::dialect) fn system_texts<'r>(
     system: &'r Content<'_>,
-) -> impl Iterator<Item = (&'r Text<'r>, Option<&'r serde_json::value::RawValue>)> {
+) -> impl Iterator<Item = (&'r Text<'r>, Option<Raw<'r>>)> {
     let whole = match system {
         Content::Text(text) => Some((text, None)),
         Content::None | Content::Blocks(_) => None,

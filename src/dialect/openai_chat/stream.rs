@@ -19,6 +19,7 @@ use super::reasoning::{Details, ThinkTags};
 use super::types::{Choice, Chunk, Delta, Piece};
 use crate::dialect::carrier::Carrier;
 use crate::dialect::citation::Citations;
+use crate::dialect::json::Raw;
 use crate::dialect::names::NameMap;
 use crate::dialect::part::Flow;
 use crate::dialect::stops::Stops;
@@ -170,7 +171,7 @@ impl Reader {
             return Ok(Flow::More);
         };
         if choice.error.is_some_and(is_truthy) {
-            return self.failed(choice.error.map(RawValue::get).unwrap_or_default(), sink);
+            return self.failed(choice.error.map(Raw::get).unwrap_or_default(), sink);
         }
         self.start(&chunk, sink);
         self.choice(choice, sink)
@@ -430,7 +431,7 @@ impl Source for Reader {
 }
 
 /// Whether an `error` member says that there is one.
-pub(super) fn is_truthy(error: &RawValue) -> bool {
+pub(super) fn is_truthy(error: Raw<'_>) -> bool {
     !matches!(error.get(), "null" | "false" | "\"\"" | "{}" | "0")
 }
 

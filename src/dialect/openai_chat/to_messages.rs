@@ -9,12 +9,12 @@ pub(crate) mod types;
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::dialect::anthropic::compose::{
     Choice, Conversation, Destination, Effort, Invalid, Settings, Tool,
 };
 use crate::dialect::anthropic::types::locate;
+use crate::dialect::json::Raw;
 use crate::dialect::{carrier, json};
 use types::{ChatRequest, Content, Detail, Message, Part, ToolChoice};
 
@@ -283,13 +283,13 @@ fn settings<'a>(request: &'a ChatRequest<'a>) -> Result<Settings<'a>, Invalid> {
 
 /// A tool that takes free text.
 pub(crate) fn free_text(description: Option<&str>) -> Tool<'_> {
-    let schema: Option<&'static RawValue> =
+    let schema: Option<Raw<'static>> =
         serde_json::from_str(crate::dialect::anthropic::compose::FREE_TEXT).ok();
     Tool { description: description.map(Cow::Borrowed), schema, ..Tool::default() }
 }
 
 /// Reads `tool_choice`; one that allows some tools only takes the others from the list.
-pub(crate) fn choose<'a>(raw: &'a RawValue, tools: &mut Vec<Tool<'a>>) -> Result<Choice<'a>, Invalid> {
+pub(crate) fn choose<'a>(raw: Raw<'a>, tools: &mut Vec<Tool<'a>>) -> Result<Choice<'a>, Invalid> {
     let wrong =
         || Invalid::new("tool_choice", "must be 'none', 'auto', 'required', or name a tool of the list");
     let choice: ToolChoice<'a> = serde_json::from_str(raw.get()).map_err(|_| wrong())?;

@@ -10,10 +10,10 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::dialect::Usage;
 use crate::dialect::anthropic::types::text;
+use crate::dialect::json::Raw;
 
 /// A chunk of a stream, or a whole answer.
 #[derive(Debug, Default, Deserialize)]
@@ -29,13 +29,13 @@ pub(crate) struct Chunk<'a> {
     #[serde(default)]
     pub usage: Option<ChatUsage>,
     #[serde(borrow, default)]
-    pub error: Option<&'a RawValue>,
+    pub error: Option<Raw<'a>>,
     /// Perplexity, xAI: the pages that were read, as addresses; with each chunk again.
     #[serde(borrow, default)]
-    pub citations: Option<&'a RawValue>,
+    pub citations: Option<Raw<'a>>,
     /// Perplexity: the same, with titles.
     #[serde(borrow, default)]
-    pub search_results: Option<&'a RawValue>,
+    pub search_results: Option<Raw<'a>>,
 }
 
 /// One of the answers. We never ask for more than one.
@@ -54,7 +54,7 @@ pub(crate) struct Choice<'a> {
     pub stop_reason: Option<Cow<'a, str>>,
     /// OpenRouter: this answer failed.
     #[serde(borrow, default)]
-    pub error: Option<&'a RawValue>,
+    pub error: Option<Raw<'a>>,
     /// Moonshot: what the answer cost, with its last chunk.
     #[serde(default)]
     pub usage: Option<ChatUsage>,
@@ -85,7 +85,7 @@ pub(crate) struct Delta<'a> {
     pub audio: Option<Audio<'a>>,
     /// What backs the text.
     #[serde(borrow, default)]
-    pub annotations: Option<&'a RawValue>,
+    pub annotations: Option<Raw<'a>>,
 }
 
 /// Text, or a list of parts (Mistral), in their order.
@@ -159,7 +159,7 @@ pub(crate) struct Function<'a> {
     pub name: Option<Cow<'a, str>>,
     /// A string, or (Ollama) an object.
     #[serde(borrow, default)]
-    pub arguments: Option<&'a RawValue>,
+    pub arguments: Option<Raw<'a>>,
 }
 
 /// What Google adds.
@@ -249,7 +249,7 @@ impl ChatUsage {
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
-        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        let raw: Raw<'_> = Deserialize::deserialize(deserializer)?;
         let number = raw.get().parse::<u64>().ok().or_else(|| {
             let float = raw.get().parse::<f64>().ok()?;
             // The cast saturates.

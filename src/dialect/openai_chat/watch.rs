@@ -3,11 +3,10 @@
 //!
 //! Source: OpenAI API reference, "Chat", "Streaming".
 
-use serde_json::value::RawValue;
-
 use super::error;
 use super::stream::is_truthy;
 use super::types::{Chunk, Piece};
+use crate::dialect::json::Raw;
 use crate::dialect::sse::Event;
 use crate::dialect::table::Variant;
 use crate::dialect::{Fault, Stop, Usage};
@@ -80,12 +79,12 @@ impl Watch {
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
         }
-        let choice_error = chunk.choices.iter().find_map(|choice| choice.error.filter(|raw| is_truthy(raw)));
+        let choice_error = chunk.choices.iter().find_map(|choice| choice.error.filter(|raw| is_truthy(*raw)));
         let fails = chunk.error.is_some_and(is_truthy)
             || chunk.object.as_deref() == Some("error")
             || choice_error.is_some();
         if fails && self.finish.is_none() {
-            let said = choice_error.map_or(data, RawValue::get);
+            let said = choice_error.map_or(data, Raw::get);
             return Err(error::in_body(said.as_bytes(), self.variant));
         }
         for choice in &chunk.choices {

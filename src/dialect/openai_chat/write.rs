@@ -1,8 +1,6 @@
 //! Writes JSON into one buffer, without a tree before it.
 
-use serde_json::value::RawValue;
-
-use crate::dialect::json::{Text, write_escaped};
+use crate::dialect::json::{Raw, Text, write_escaped};
 
 /// A JSON text under construction. Who writes keeps brackets and keys in order; commas come by themselves.
 #[derive(Debug, Default)]
@@ -106,7 +104,7 @@ impl Json {
         self.texts([("", text)]);
     }
 
-    pub(crate) fn raw(&mut self, json: &RawValue) {
+    pub(crate) fn raw(&mut self, json: Raw<'_>) {
         self.value(json.get().as_bytes());
     }
 

@@ -8,11 +8,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 use crate::dialect::anthropic::types::{Block, Content, MessagesRequest};
 use crate::dialect::carrier::Carrier;
-use crate::dialect::json;
+use crate::dialect::json::{self, Raw};
 use crate::dialect::names::{self, IdRule, NameMap};
 use crate::dialect::openai_chat::rectify::{Effort, Param, Rectify};
 use crate::dialect::openai_chat::request::content::{self, Notes, Piece, ToolOutput};
@@ -43,7 +42,7 @@ enum Item<'a> {
     /// Its result; `None` if it never got one.
     Output { id: &'a str, output: Option<ToolOutput<'a>> },
     /// The upstream's own reasoning, as it gave it.
-    Reasoning(Box<RawValue>),
+    Reasoning(Box<serde_json::value::RawValue>),
 }
 
 /// Writes a Messages body for an upstream that speaks Responses.
@@ -239,7 +238,7 @@ fn assistant<'a>(
                     notes.heal("duplicate tool_use id");
                     continue;
                 }
-                items.push(Item::Call { id, name, input: block.input.map_or("{}", RawValue::get) });
+                items.push(Item::Call { id, name, input: block.input.map_or("{}", Raw::get) });
                 if !answered.contains(id) {
                     lost.push(id);
                 }
@@ -362,7 +361,7 @@ fn phase(after: &[Item<'_>]) -> Option<&'static str> {
 fn write(json: &mut Json, items: &[Item<'_>], has_phases: bool) {
     for (nth, item) in items.iter().enumerate() {
         if let Item::Reasoning(item) = item {
-            json.raw(item);
+            json.raw(Raw::from(&**item));
             continue;
         }
         json.object(|json| match item {

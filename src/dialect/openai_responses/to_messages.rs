@@ -7,12 +7,12 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::answer::{ANTHROPIC, REDACTED};
 use crate::dialect::anthropic::compose::{Conversation, Destination, Effort, Invalid, Settings, Tool};
 use crate::dialect::anthropic::types::{flag, locate, nullable, text};
 use crate::dialect::carrier;
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::to_messages::types::{Content, Part, Reasoning};
 use crate::dialect::openai_chat::to_messages::{choose, free_text, input, media};
 use crate::dialect::openai_chat::types::Number;
@@ -22,7 +22,7 @@ use crate::dialect::openai_chat::write::Json;
 #[derive(Debug, Deserialize)]
 struct ResponsesRequest<'a> {
     #[serde(borrow)]
-    input: &'a RawValue,
+    input: Raw<'a>,
     #[serde(borrow, default, deserialize_with = "text")]
     instructions: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "flag")]
@@ -30,13 +30,13 @@ struct ResponsesRequest<'a> {
     #[serde(default)]
     max_output_tokens: Number,
     #[serde(borrow, default)]
-    temperature: Option<&'a RawValue>,
+    temperature: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    top_p: Option<&'a RawValue>,
+    top_p: Option<Raw<'a>>,
     #[serde(borrow, default, deserialize_with = "nullable")]
     tools: Vec<ToolJson<'a>>,
     #[serde(borrow, default)]
-    tool_choice: Option<&'a RawValue>,
+    tool_choice: Option<Raw<'a>>,
     #[serde(default)]
     parallel_tool_calls: Option<bool>,
     #[serde(borrow, default)]
@@ -48,11 +48,11 @@ struct ResponsesRequest<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     safety_identifier: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    previous_response_id: Option<&'a RawValue>,
+    previous_response_id: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    conversation: Option<&'a RawValue>,
+    conversation: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    prompt: Option<&'a RawValue>,
+    prompt: Option<Raw<'a>>,
     #[serde(default, deserialize_with = "flag")]
     background: bool,
 }
@@ -93,7 +93,7 @@ struct ToolJson<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     description: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    parameters: Option<&'a RawValue>,
+    parameters: Option<Raw<'a>>,
     #[serde(default, deserialize_with = "flag")]
     strict: bool,
     /// Of a namespace.
@@ -112,7 +112,7 @@ struct Format<'a> {
     #[serde(borrow, rename = "type", default, deserialize_with = "text")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    schema: Option<&'a RawValue>,
+    schema: Option<Raw<'a>>,
 }
 
 /// The Messages request that asks the same.
@@ -153,7 +153,7 @@ pub(super) fn flat(namespace: &str, name: &str) -> String {
 }
 
 fn refuse_what_is_stored(request: &ResponsesRequest<'_>) -> Result<(), Invalid> {
-    let is_there = |value: Option<&RawValue>| value.is_some_and(|raw| raw.get() != "null");
+    let is_there = |value: Option<Raw<'_>>| value.is_some_and(|raw| raw.get() != "null");
     for (param, is_there) in [
         ("previous_response_id", is_there(request.previous_response_id)),
         ("conversation", is_there(request.conversation)),

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 use crate::dialect::Usage;
 use crate::dialect::anthropic::types::text;
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::types::Number;
 
 /// An event of a stream.
@@ -30,7 +30,7 @@ pub(super) struct Event<'a> {
     pub summary_index: Number,
     /// Of `response.output_text.annotation.added`.
     #[serde(borrow, default)]
-    pub annotation: Option<&'a RawValue>,
+    pub annotation: Option<Raw<'a>>,
     #[serde(borrow, default)]
     pub item: Option<Item<'a>>,
     #[serde(borrow, default)]
@@ -47,7 +47,7 @@ pub(super) struct Response<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub status: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub error: Option<&'a RawValue>,
+    pub error: Option<Raw<'a>>,
     #[serde(borrow, default)]
     pub incomplete_details: Option<Incomplete<'a>>,
     #[serde(borrow, default, deserialize_with = "list")]
@@ -104,7 +104,7 @@ pub(super) struct Item<'a> {
     pub output: Option<Cow<'a, str>>,
     /// Of `mcp_call`: what went wrong.
     #[serde(borrow, default)]
-    pub error: Option<&'a RawValue>,
+    pub error: Option<Raw<'a>>,
 }
 
 /// What code printed.
@@ -122,7 +122,7 @@ pub(super) struct ContentPart<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub refusal: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub annotations: Option<&'a RawValue>,
+    pub annotations: Option<Raw<'a>>,
 }
 
 /// What a web search did.
@@ -191,7 +191,7 @@ impl Figures {
 
 /// A value of the right form; anything else counts as absent.
 fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let raw: &'de RawValue = Deserialize::deserialize(deserializer)?;
+    let raw: Raw<'de> = Deserialize::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())
 }
 

@@ -4,9 +4,9 @@
 //! Source: OpenAI API reference, "Responses", "Streaming events".
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::types::{Event as EventJson, Response};
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::error;
 use crate::dialect::sse::Event;
 use crate::dialect::table::Variant;
@@ -40,7 +40,7 @@ impl Watch {
             #[serde(borrow, rename = "type", default)]
             kind: Option<std::borrow::Cow<'a, str>>,
             #[serde(borrow, default)]
-            error: Option<&'a RawValue>,
+            error: Option<Raw<'a>>,
         }
         let data = event.data.trim();
         if self.ended || !data.starts_with('{') {

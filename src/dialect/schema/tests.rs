@@ -3,7 +3,7 @@
 use super::*;
 
 fn cleaned(schema: &str, target: Target) -> String {
-    let raw: &RawValue = serde_json::from_str(schema).unwrap();
+    let raw: Raw<'_> = serde_json::from_str(schema).unwrap();
     let text = clean(Some(raw), target).into_owned();
     serde_json::from_str::<serde_json::Value>(&text).unwrap();
     text
@@ -12,7 +12,7 @@ fn cleaned(schema: &str, target: Target) -> String {
 #[test]
 fn a_schema_without_oddities_keeps_its_bytes() {
     let schema = r#"{ "type":"object", "properties":{"a":{"type":"string"}} }"#;
-    let raw: &RawValue = serde_json::from_str(schema).unwrap();
+    let raw: Raw<'_> = serde_json::from_str(schema).unwrap();
     assert!(matches!(clean(Some(raw), Target::Plain), Cow::Borrowed(text) if text == raw.get()));
 }
 

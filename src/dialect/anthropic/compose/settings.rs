@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{Conversation, Destination, legal_name, models};
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::schema;
 
@@ -18,11 +18,11 @@ pub struct Settings<'a> {
     /// Its limit on output.
     pub max_tokens: Option<u64>,
     /// As written.
-    pub temperature: Option<&'a RawValue>,
+    pub temperature: Option<Raw<'a>>,
     /// As written.
-    pub top_p: Option<&'a RawValue>,
+    pub top_p: Option<Raw<'a>>,
     /// As written.
-    pub top_k: Option<&'a RawValue>,
+    pub top_k: Option<Raw<'a>>,
     /// Strings that end the answer.
     pub stop: Vec<Cow<'a, str>>,
     /// Its tools.
@@ -36,7 +36,7 @@ pub struct Settings<'a> {
     /// How much the model shall reason.
     pub effort: Option<Effort<'a>>,
     /// The schema that the answer must follow.
-    pub schema: Option<&'a RawValue>,
+    pub schema: Option<Raw<'a>>,
     /// Whether the answer must be a JSON object of any kind.
     pub json_object: bool,
     /// Who asks.
@@ -51,11 +51,11 @@ pub struct Tool<'a> {
     /// What it does.
     pub description: Option<Cow<'a, str>>,
     /// The schema of its arguments, as written.
-    pub schema: Option<&'a RawValue>,
+    pub schema: Option<Raw<'a>>,
     /// Whether arguments must match the schema exactly.
     pub strict: bool,
     /// A cache marker, as written.
-    pub cache: Option<&'a RawValue>,
+    pub cache: Option<Raw<'a>>,
 }
 
 /// Whether and which tool must be called.
@@ -296,7 +296,7 @@ fn off(json: &mut Json, to: &Destination<'_>) {
 }
 
 /// A tool's schema as Anthropic takes it: its root is an object's, and no union.
-fn input_schema(schema: Option<&RawValue>) -> Cow<'_, str> {
+fn input_schema(schema: Option<Raw<'_>>) -> Cow<'_, str> {
     let is_union = schema.is_some_and(|schema| {
         ["anyOf", "oneOf", "allOf"].iter().any(|key| schema.get().contains(&format!("\"{key}\"")))
     });
@@ -305,8 +305,8 @@ fn input_schema(schema: Option<&RawValue>) -> Cow<'_, str> {
         && ["anyOf", "oneOf", "allOf"].iter().any(|key| root.contains_key(*key))
     {
         let merged = Value::Object(merge(root)).to_string();
-        return match RawValue::from_string(merged) {
-            Ok(raw) => Cow::Owned(schema::clean(Some(&raw), schema::Target::Plain).into_owned()),
+        return match serde_json::value::RawValue::from_string(merged) {
+            Ok(raw) => Cow::Owned(schema::clean(Some(Raw::from(&*raw)), schema::Target::Plain).into_owned()),
             Err(_) => Cow::Borrowed(schema::EMPTY),
         };
     }

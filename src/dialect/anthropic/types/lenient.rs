@@ -5,9 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
-use crate::dialect::json::{Text, deserialize_written};
+use crate::dialect::json::{Raw, Text, deserialize_written};
 
 /// A string; anything else counts as absent.
 pub(crate) fn text<'de: 'a, 'a, D: Deserializer<'de>>(
@@ -73,7 +72,7 @@ impl<'de: 'a, 'a> Visitor<'de> for TextVisitor<'a> {
 
 /// `true`; anything else counts as false.
 pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+    let raw: Raw<'_> = Deserialize::deserialize(deserializer)?;
     Ok(raw.get() == "true")
 }
 

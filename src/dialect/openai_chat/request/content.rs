@@ -1,10 +1,8 @@
 //! Content blocks as text, images and files.
 
-use serde_json::value::RawValue;
-
 use super::{RequestError, Target};
 use crate::dialect::anthropic::types::{Block, Content, Source, SourceObject};
-use crate::dialect::json::Text;
+use crate::dialect::json::{Raw, Text};
 use crate::dialect::openai_chat::write::Json;
 
 /// What was left out and what was mended; each is named once.
@@ -18,11 +16,11 @@ pub(in crate::dialect) struct Notes {
 #[derive(Debug)]
 pub(in crate::dialect) enum Piece<'a> {
     /// Text.
-    Text { text: Text<'a>, cache: Option<&'a RawValue> },
+    Text { text: Text<'a>, cache: Option<Raw<'a>> },
     /// An image.
-    Image { source: &'a SourceObject<'a>, cache: Option<&'a RawValue> },
+    Image { source: &'a SourceObject<'a>, cache: Option<Raw<'a>> },
     /// A PDF.
-    File { name: &'a str, source: &'a SourceObject<'a>, cache: Option<&'a RawValue> },
+    File { name: &'a str, source: &'a SourceObject<'a>, cache: Option<Raw<'a>> },
     /// A system message in its place.
     System(Text<'a>),
 }
@@ -57,7 +55,7 @@ impl<'a> Piece<'a> {
         Piece::Text { text: text.into(), cache: None }
     }
 
-    pub(in crate::dialect) fn cache(&self) -> Option<&'a RawValue> {
+    pub(in crate::dialect) fn cache(&self) -> Option<Raw<'a>> {
         match self {
             Piece::Text { cache, .. } | Piece::Image { cache, .. } | Piece::File { cache, .. } => *cache,
             Piece::System(_) => None,
@@ -65,7 +63,7 @@ impl<'a> Piece<'a> {
     }
 
     /// Writes the piece as a content part.
-    pub(in crate::dialect) fn write(&self, json: &mut Json, marker: Option<&RawValue>) {
+    pub(in crate::dialect) fn write(&self, json: &mut Json, marker: Option<Raw<'_>>) {
         json.object(|json| {
             match self {
                 Piece::Text { text, .. } | Piece::System(text) => {
@@ -252,7 +250,7 @@ pub(in crate::dialect) fn server_tool(block: &Block<'_>) -> Option<String> {
     let kind = block.kind();
     let name = block.name.as_deref().unwrap_or("tool");
     if kind == "server_tool_use" || kind == "mcp_tool_use" {
-        let input = block.input.map_or("{}", RawValue::get);
+        let input = block.input.map_or("{}", Raw::get);
         #[derive(serde::Deserialize)]
         struct Query {
             query: String,

@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::content::{Notes, Piece};
 use super::tools::Tools;
 use super::turns::{Assistant, Call, Conversation, Result_, Turn, User};
 use super::{Rectify, Target, system_texts};
 use crate::dialect::anthropic::types::MessagesRequest;
-use crate::dialect::json::Text;
+use crate::dialect::json::{Raw, Text};
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::{Json, compact};
 use crate::dialect::table::{Prefill, Replay};
@@ -63,7 +61,7 @@ impl Markers {
     }
 
     /// The marker, unless it is one of the oldest surplus ones or means nothing to the upstream.
-    pub(in crate::dialect) fn take<'m>(&mut self, marker: Option<&'m RawValue>) -> Option<&'m RawValue> {
+    pub(in crate::dialect) fn take<'m>(&mut self, marker: Option<Raw<'m>>) -> Option<Raw<'m>> {
         if !self.is_known || marker.is_none() {
             return None;
         }
@@ -189,7 +187,7 @@ fn thoughts(json: &mut Json, turn: &Assistant<'_>, target: &Target<'_>) {
         Replay::Details if !turn.details.is_empty() => {
             json.key("reasoning_details").array(|json| {
                 for (details, shown) in &turn.details {
-                    let list: Vec<&RawValue> = serde_json::from_str(details.get()).unwrap_or_default();
+                    let list: Vec<Raw<'_>> = serde_json::from_str(details.get()).unwrap_or_default();
                     for detail in list {
                         restore(json, detail.get(), shown);
                     }
@@ -213,7 +211,7 @@ fn restore(json: &mut Json, detail: &str, shown: &str) {
         #[serde(rename = "type", borrow)]
         kind: Cow<'a, str>,
         #[serde(borrow, default)]
-        text: Option<&'a RawValue>,
+        text: Option<Raw<'a>>,
     }
     let lacks_text = serde_json::from_str::<Kind<'_>>(detail)
         .is_ok_and(|detail| detail.kind == "reasoning.text" && detail.text.is_none());
@@ -308,7 +306,7 @@ fn results(
     }
     let Some(user) = user else { return };
 
-    let mut pieces: Vec<(Piece<'_>, Option<&RawValue>)> = Vec::new();
+    let mut pieces: Vec<(Piece<'_>, Option<Raw<'_>>)> = Vec::new();
     for (label, piece) in images {
         pieces.push((Piece::text(attached.get(label).map_or("", Cow::as_ref)), None));
         pieces.push((borrowed(piece), None));
@@ -330,7 +328,7 @@ fn results(
 }
 
 /// One message: a system message in its place, or the user's.
-fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<&RawValue>)], markers: &mut Markers) {
+fn user_message(json: &mut Json, pieces: &[(Piece<'_>, Option<Raw<'_>>)], markers: &mut Markers) {
     json.object(|json| {
         if let [(Piece::System(text), _)] = pieces {
             json.key("role").string("system");

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_json::value::RawValue;
-
 use super::content::Notes;
 use super::messages::Markers;
 use super::turns::Conversation;
 use super::{Param, Rectify, RequestError, Target};
 use crate::dialect::anthropic::types::{MessagesRequest, Tool};
+use crate::dialect::json::Raw;
 use crate::dialect::names;
 use crate::dialect::openai_chat::write::Json;
 use crate::dialect::schema;
@@ -77,7 +76,7 @@ pub(in crate::dialect) fn is_web_search(tool: &Tool<'_>) -> bool {
 }
 
 /// A field that says something.
-pub(in crate::dialect) fn said(field: Option<&RawValue>) -> Option<&RawValue> {
+pub(in crate::dialect) fn said(field: Option<Raw<'_>>) -> Option<Raw<'_>> {
     field.filter(|raw| !matches!(raw.get(), "null" | "[]" | "{}"))
 }
 

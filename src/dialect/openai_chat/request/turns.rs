@@ -3,13 +3,11 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::content::{self, Notes, Piece};
 use super::{Rectify, RequestError, Target};
 use crate::dialect::anthropic::types::{Block, Content, Message, MessagesRequest};
 use crate::dialect::carrier::Carrier;
-use crate::dialect::json::Text;
+use crate::dialect::json::{Raw, Text};
 use crate::dialect::table::{MidSystem, Replay};
 
 /// The conversation.
@@ -41,7 +39,7 @@ pub(in crate::dialect) struct Assistant<'a> {
     /// Visible reasoning that goes back.
     pub(in crate::dialect) thoughts: Vec<Cow<'a, str>>,
     /// OpenRouter's details that go back, each list with the text of its block.
-    pub(in crate::dialect) details: Vec<(Box<RawValue>, Cow<'a, str>)>,
+    pub(in crate::dialect) details: Vec<(Box<serde_json::value::RawValue>, Cow<'a, str>)>,
     /// Google's signatures that go back, by the id of the call.
     pub(in crate::dialect) signatures: Vec<(String, String)>,
 }
@@ -52,7 +50,7 @@ pub(in crate::dialect) struct Said<'a> {
     /// What stands between it and the one before.
     pub(in crate::dialect) glue: &'static str,
     pub(in crate::dialect) text: Text<'a>,
-    pub(in crate::dialect) cache: Option<&'a RawValue>,
+    pub(in crate::dialect) cache: Option<Raw<'a>>,
 }
 
 /// A call.
@@ -75,7 +73,7 @@ pub(in crate::dialect) struct User<'a> {
 pub(in crate::dialect) struct Result_<'a> {
     pub(in crate::dialect) id: &'a str,
     pub(in crate::dialect) output: content::ToolOutput<'a>,
-    pub(in crate::dialect) cache: Option<&'a RawValue>,
+    pub(in crate::dialect) cache: Option<Raw<'a>>,
 }
 
 /// Reads the messages into turns.
@@ -166,7 +164,7 @@ impl<'a> Conversation<'a> {
                     if !self.called_names.contains(&name) {
                         self.called_names.push(name);
                     }
-                    let input = block.input.map_or("{}", RawValue::get);
+                    let input = block.input.map_or("{}", Raw::get);
                     self.assistant_turn().call(Call { id, name, input }, notes);
                 }
                 "thinking" => self.assistant_turn().think(block, &path, target, notes)?,
@@ -310,7 +308,7 @@ impl<'a> Assistant<'a> {
         self.texts.is_empty() && self.calls.is_empty()
     }
 
-    fn say(&mut self, glue: &'static str, text: Text<'a>, cache: Option<&'a RawValue>) {
+    fn say(&mut self, glue: &'static str, text: Text<'a>, cache: Option<Raw<'a>>) {
         if !text.is_empty() {
             let glue = if self.texts.is_empty() { "" } else { glue };
             self.texts.push(Said { glue, text, cache });

@@ -6,6 +6,7 @@ use super::super::calls::Calls;
 use super::super::error;
 use super::super::types::{CallPiece, Chunk, Function};
 use super::Reader;
+use crate::dialect::json::Raw;
 use crate::dialect::part::Flow;
 use crate::dialect::stops::Stops;
 use crate::dialect::{Fault, FaultKind, Part, Sink, Stop, Usage};
@@ -22,7 +23,7 @@ impl Reader {
         // Groq says which call it refused: the client tells the model better than we can.
         if let Some((name, arguments)) = error::failed_generation(data) {
             let piece = CallPiece {
-                function: Some(Function { name: Some(name.into()), arguments: Some(&arguments) }),
+                function: Some(Function { name: Some(name.into()), arguments: Some(Raw::from(&*arguments)) }),
                 ..Default::default()
             };
             self.calls = Calls::default();

@@ -9,9 +9,9 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::dialect::anthropic::types::{flag, nullable, text};
+use crate::dialect::json::Raw;
 use crate::dialect::openai_chat::types::Number;
 
 #[derive(Debug, Deserialize)]
@@ -27,11 +27,11 @@ pub(super) struct ChatRequest<'a> {
     #[serde(default)]
     pub(super) n: Number,
     #[serde(borrow, default)]
-    pub(super) temperature: Option<&'a RawValue>,
+    pub(super) temperature: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    pub(super) top_p: Option<&'a RawValue>,
+    pub(super) top_p: Option<Raw<'a>>,
     #[serde(borrow, default)]
-    pub(super) top_k: Option<&'a RawValue>,
+    pub(super) top_k: Option<Raw<'a>>,
     #[serde(borrow, default)]
     pub(super) stop: Stops<'a>,
     #[serde(borrow, default, deserialize_with = "nullable")]
@@ -40,7 +40,7 @@ pub(super) struct ChatRequest<'a> {
     #[serde(borrow, default, deserialize_with = "nullable")]
     pub(super) functions: Vec<FunctionJson<'a>>,
     #[serde(borrow, default)]
-    pub(super) tool_choice: Option<&'a RawValue>,
+    pub(super) tool_choice: Option<Raw<'a>>,
     #[serde(default)]
     pub(super) parallel_tool_calls: Option<bool>,
     #[serde(borrow, default, deserialize_with = "text")]
@@ -54,7 +54,7 @@ pub(super) struct ChatRequest<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub(super) safety_identifier: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) web_search_options: Option<&'a RawValue>,
+    pub(super) web_search_options: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,7 +113,7 @@ pub(crate) struct Part<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub(crate) filename: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(crate) cache_control: Option<&'a RawValue>,
+    pub(crate) cache_control: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -177,7 +177,7 @@ pub(super) struct ToolJson<'a> {
     #[serde(borrow, default)]
     pub(super) custom: Option<FunctionJson<'a>>,
     #[serde(borrow, default)]
-    pub(super) cache_control: Option<&'a RawValue>,
+    pub(super) cache_control: Option<Raw<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -187,7 +187,7 @@ pub(super) struct FunctionJson<'a> {
     #[serde(borrow, default, deserialize_with = "text")]
     pub(super) description: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) parameters: Option<&'a RawValue>,
+    pub(super) parameters: Option<Raw<'a>>,
     #[serde(default, deserialize_with = "flag")]
     pub(super) strict: bool,
 }
@@ -241,7 +241,7 @@ pub(super) struct Format<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted<'a> {
     #[serde(borrow, default)]
-    pub(super) schema: Option<&'a RawValue>,
+    pub(super) schema: Option<Raw<'a>>,
 }
 
 /// One string or a list of them.
@@ -279,7 +279,7 @@ impl<'a> Content<'a> {
     }
 
     /// All texts, refusals included, each with its cache marker.
-    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, Option<&'a RawValue>)> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, Option<Raw<'a>>)> {
         let whole = match self {
             Content::Text(text) => Some((text.as_ref(), None)),
             Content::None | Content::Parts(_) => None,

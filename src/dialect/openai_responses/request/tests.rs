@@ -25,7 +25,7 @@ fn call(id: &str) -> Value {
 }
 
 fn carried(model: &str) -> Value {
-    let item = RawValue::from_string(
+    let item = serde_json::value::RawValue::from_string(
         r#"{"type":"reasoning","id":"rs","summary":[],"encrypted_content":"E"}"#.to_owned(),
     );
     let carrier = Carrier {
