@@ -25,11 +25,20 @@ fuzz_target!(|data: &[u8]| {
     let whole = events(std::iter::once(Bytes::copy_from_slice(body)));
     assert_eq!(whole, events(cproxy_fuzz::pieces(data)), "however it is cut");
     // What is passed on is the stream's beginning, byte for byte.
-    let mut frames = sse::Frames::new();
+    let (mut reader, mut frames) = (sse::Reader::new(), sse::Frames::new());
     let mut passed = Vec::new();
     for piece in cproxy_fuzz::pieces(data) {
-        let Ok(whole) = frames.push(piece) else { return };
-        passed.extend_from_slice(&whole);
+        reader.push(&piece);
+        loop {
+            match reader.next() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+        passed.extend_from_slice(&frames.push(piece, reader.held()));
     }
     assert!(body.starts_with(&passed));
+    passed.extend_from_slice(&frames.finish());
+    assert_eq!(body, passed, "what is held back is the rest");
 });
