@@ -90,10 +90,15 @@ impl DaemonArgs {
                 Found::Nobody => Err(format!("nothing answers at {address}")),
             };
         }
+        let local = std::net::Ipv4Addr::LOCALHOST.into();
         let (host, port) = match (server, self.port) {
             (Some(server), _) => (reachable(server.host), server.port),
-            (None, Some(port)) => (std::net::Ipv4Addr::LOCALHOST.into(), port),
-            (None, None) => (std::net::Ipv4Addr::LOCALHOST.into(), 3000),
+            (None, Some(port)) => (local, port),
+            // The config that may name the port is refused: the user's own daemon is meant, if there is one.
+            (None, None) => match instance::of_this_user().as_slice() {
+                [only] => (local, only.port),
+                _ => (local, 3000),
+            },
         };
         let address = format!("http://{}", std::net::SocketAddr::from((host, port)));
         let found = client.probe(&address).await;
