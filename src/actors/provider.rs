@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::Directory;
 use super::router::RouterMessage;
 use crate::cells::{Admitted, Health, Lease, ProviderCell, Refusal};
-use crate::faults::invariants;
 use crate::routing::admission::{Ask, Ticket};
+use crate::routing::invariants;
 use crate::runtime::{Me, Reply, Worker, clock};
 
 /// What a provider is told.
@@ -111,7 +111,7 @@ impl Worker for Provider {
             }
         }
         let cell = &self.seat.cell;
-        invariants::assert(|| invariants::buckets(&cell.setup().id, cell, clock::now()));
+        invariants::assert(|| invariants::buckets(&cell.setup().id, cell.buckets(clock::now())));
     }
 
     fn name(message: &ProviderMessage) -> &'static str {

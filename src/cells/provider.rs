@@ -13,10 +13,10 @@ use super::upstream::Upstream;
 use crate::config::secret::Key;
 use crate::config::{Auth, Provider, ProviderId};
 use crate::dialect::table::Variant;
-use crate::faults::invariants;
 use crate::routing::admission::{
     self, Admission, Ask, Ended, Grant, KeyState, Ticket, Verdict, counted_tokens,
 };
+use crate::routing::invariants;
 use crate::routing::table::Usable;
 use crate::routing::{ErrorAverage, Latest, PeakEwma, Vital};
 

@@ -1,7 +1,8 @@
 //! The promises as checks: of one answer, and of a daemon that has come to rest. Shared by tests, by the simulation,
 //! by `cproxy drill` and by the assertions of debug builds.
 //!
-//! A check gives back what is wrong, in words; of all that stands here only `assert` panics.
+//! A check gives back what is wrong, in words; none panics. Those that need no more than what admission knows, and that
+//! debug builds assert, stand in [`routing::invariants`](crate::routing::invariants).
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -10,22 +11,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::actors::Directory;
-use crate::cells::ProviderCell;
 use crate::config::ProviderId;
+use crate::routing::invariants::{buckets, places};
 use crate::runtime::{State, clock};
 use crate::simulator::Recorded;
-
-/// In debug builds, ends whoever finds that a check fails: an actor, or a request. Nothing is checked in others.
-///
-/// # Panics
-/// With what is wrong.
-#[track_caller]
-pub fn assert(check: impl FnOnce() -> Option<String>) {
-    if cfg!(debug_assertions) {
-        let wrong = check();
-        debug_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
-    }
-}
 
 /// How an answer in the Messages dialect ended, as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,29 +130,9 @@ pub fn always(directory: &Directory) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, entry) in directory.entries.load().iter() {
         wrong.extend(places(id, entry.cell.open(), entry.cell.setup().config.limits.max_concurrent));
-        wrong.extend(buckets(id, &entry.cell, clock::now()));
+        wrong.extend(buckets(id, entry.cell.buckets(clock::now())));
     }
     wrong
-}
-
-/// What must hold whenever a place was given away (promise 5): no more are taken than there are. A provider's cell
-/// asserts it.
-pub fn places(id: &ProviderId, open: u32, most: Option<u32>) -> Option<String> {
-    let most = most.filter(|most| open > *most)?;
-    Some(format!("{id}: {open} leases are open, and {most} are allowed"))
-}
-
-/// What must hold of a lease that comes back (promise 5): it was open until now. A provider's cell asserts it.
-pub fn settled(id: &ProviderId, lease: u64, open: bool) -> Option<String> {
-    (!open).then(|| format!("{id}: lease {lease} came back, and was not open"))
-}
-
-/// What must hold of a provider's buckets at any moment, whoever died: none holds more than it has room for. Its actor
-/// asserts it.
-pub fn buckets(id: &ProviderId, cell: &ProviderCell, now: Instant) -> Option<String> {
-    let (bucket, level, size) =
-        cell.buckets(now).into_iter().find(|(_, level, size)| *level > *size + 1e-6)?;
-    Some(format!("{id}: the bucket {bucket} holds {level} of {size}"))
 }
 
 /// What must hold of the credentials that an upstream saw (promise 8): its own key, and no other's.
@@ -344,13 +313,6 @@ mod tests {
         assert!(headers(&a, &sent, &seen).is_some());
         seen.append("anthropic-beta", http::HeaderValue::from_static("x"));
         assert_eq!(headers(&a, &sent, &seen), None);
-    }
-
-    #[test]
-    fn a_place_too_many_is_seen() {
-        let a = ProviderId::from("a");
-        assert_eq!((places(&a, 2, Some(2)), places(&a, 9, None)), (None, None));
-        assert!(places(&a, 3, Some(2)).is_some());
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod bucket;
 pub mod ewma;
 pub mod facts;
 mod index;
+pub mod invariants;
 pub mod limits;
 pub mod plan;
 pub mod price;
